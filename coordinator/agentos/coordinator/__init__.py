@@ -1,0 +1,1 @@
+"""The coordinator process: reclaim, promote, repair."""

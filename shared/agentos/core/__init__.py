@@ -1,0 +1,1 @@
+"""The public API: task, runner, checkpoints, idempotency, worker_pool, app, errors."""

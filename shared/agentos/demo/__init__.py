@@ -1,0 +1,1 @@
+"""The main job on real input: an audit of the Python environment it runs in."""

@@ -1,0 +1,1 @@
+"""Postgres: settings, connections, migrations and the typed table of SQL calls."""

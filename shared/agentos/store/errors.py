@@ -1,0 +1,264 @@
+"""Every error agentos raises, in one registry.
+
+```
+AgentOSError
+├── EngineError            raised by an SQL function: one class per SQLSTATE AG0xx
+│   ├── LeaseLost TaskHeld TaskFinished TaskExists WorkerDead DuplicateLease
+│   └── UnknownTask UnknownWorkItem UnknownCheckpoint UnknownWorker
+├── InvalidInput           what the caller passed cannot be used; nothing has happened
+│   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
+├── DatabaseError          the database cannot be used as it is
+│   └── DatabaseUnavailable DatabaseTooOld MissingPrivilege SchemaMissing SchemaIncomplete SchemaTooNew
+├── ReplayError            the record and the program or the world disagree
+│   └── InDoubt CallBeforeCheckpoint PostconditionFailed
+└── TaskFailed TaskCancelled TaskTimeout   how a task ended, raised by `handle.result()`
+```
+
+An SQL function raises SQLSTATE AG0xx with a HINT; `from_sqlstate` finds the class by the code alone, because
+asyncpg files unknown codes under FatalPostgresError and psycopg under DatabaseError.
+"""
+
+from typing import ClassVar
+
+
+class AgentOSError(Exception):
+    """Base of all errors of agentos. `hint` says what to do next; `str()` shows message and hint."""
+
+    def __init__(self, message: str, *, hint: str | None = None, detail: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.detail = detail
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.detail:
+            parts.append(self.detail)
+        if self.hint:
+            parts.append(f"Fix: {self.hint}")
+        return "\n".join(parts)
+
+
+# -- raised by the engine -----------------------------------------------------------------------------------------
+
+
+class EngineError(AgentOSError):
+    """A transition the engine refused. Nothing was written."""
+
+    sqlstate: ClassVar[str]
+
+
+class LeaseLost(EngineError):
+    """The fence did not match: the item is no longer yours. Stop; do not retry. Not `WorkerDead`: that is all items."""
+
+    sqlstate = "AG001"
+
+
+class TaskHeld(EngineError):
+    """A living worker holds an item of this task. Wait for it, or cancel the task."""
+
+    sqlstate = "AG002"
+
+
+class UnknownTask(EngineError):
+    """No task has this id. Create it first with `TaskManager().create_task(...)`."""
+
+    sqlstate = "AG003"
+
+
+class UnknownWorkItem(EngineError):
+    """No work item of this task has this id. Without one, put the id into the snapshot instead."""
+
+    sqlstate = "AG004"
+
+
+class WorkerDead(EngineError):
+    """The worker was declared dead (no beat within its TTL) or its claim epoch is old. Drop everything it held."""
+
+    sqlstate = "AG005"
+
+
+class TaskExists(EngineError):
+    """A task with this id exists already."""
+
+    sqlstate = "AG006"
+
+
+class TaskFinished(EngineError):
+    """The task is completed, failed or cancelled; nothing can be added to it."""
+
+    sqlstate = "AG007"
+
+
+class UnknownCheckpoint(EngineError):
+    """No checkpoint has this id."""
+
+    sqlstate = "AG008"
+
+
+class InvalidDependency(EngineError):
+    """An item depends on a key that the task does not have, on itself, or on a cycle."""
+
+    sqlstate = "AG009"
+
+
+class UnknownWorker(EngineError):
+    """No worker has this id."""
+
+    sqlstate = "AG010"
+
+
+class NotRetryable(EngineError):
+    """The task is not in a state that can be retried or cancelled."""
+
+    sqlstate = "AG011"
+
+
+class WrongIsolation(EngineError):
+    """The engine fences only at READ COMMITTED; this transaction runs at another level."""
+
+    sqlstate = "AG012"
+
+
+# -- refused before anything happened -----------------------------------------------------------------------------
+
+
+class InvalidInput(AgentOSError, ValueError):
+    """What was passed cannot be used. Nothing has happened."""
+
+
+class ConfigInvalid(InvalidInput):
+    """A setting, environment variable or option has a value that cannot be used."""
+
+
+class InvalidArguments(InvalidInput):
+    """The payload does not fit the handler's signature. Terminal: no retry can mend it."""
+
+
+class InvalidCheckpointType(InvalidInput):
+    """The checkpoint type is not one of the eight."""
+
+
+class InvalidEvidence(InvalidInput):
+    """The evidence is not well-formed. Evidence that is well-formed but false is a verdict, not an error."""
+
+
+class InvalidPlan(InvalidInput):
+    """A plan file, or the plan a model made, does not fit the schema; `detail` lists each place with its line."""
+
+
+class InvalidValue(InvalidInput):
+    """A value that JSON in Postgres cannot hold: NUL, lone surrogate, NaN, Infinity, bytes, set, cycle, deep nesting."""
+
+
+class UnknownKind(InvalidInput):
+    """No handler is registered for this kind."""
+
+
+class UnknownStep(InvalidInput):
+    """`commit_step` got a step id that this manager did not begin, or that was committed already."""
+
+
+class UnknownTool(InvalidInput):
+    """No tool is registered under this name."""
+
+
+class ValueTooLarge(InvalidInput):
+    """A payload, snapshot, result or output is larger than its limit."""
+
+
+# -- the database cannot be used ----------------------------------------------------------------------------------
+
+
+class DatabaseError(AgentOSError):
+    """The database cannot be used as it is."""
+
+
+class DatabaseTooOld(DatabaseError):
+    """The server is older than PostgreSQL 15."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The server cannot be reached, or the connection broke and the outcome of the call is not known."""
+
+
+class EmbeddedUnsupported(DatabaseError):
+    """The embedded server cannot run on this platform; a DSN is needed."""
+
+
+class EmbeddedInUse(DatabaseError):
+    """The embedded server has living users and was not stopped."""
+
+
+class MissingPrivilege(DatabaseError):
+    """The role may not do what was asked (SQLSTATE 42501)."""
+
+
+class SchemaIncomplete(DatabaseError):
+    """The schema is half migrated, or older than this version of agentos."""
+
+
+class SchemaMissing(DatabaseError):
+    """The database has no agentos schema."""
+
+
+class SchemaTooNew(DatabaseError):
+    """The schema was migrated by a newer agentos than this one."""
+
+
+# -- the record and the world disagree ----------------------------------------------------------------------------
+
+
+class ReplayError(AgentOSError):
+    """Going on would repeat or invent a side effect. Terminal for the item until a person decides."""
+
+
+class CallBeforeCheckpoint(ReplayError):
+    """An unkeyed tool call was recorded before the checkpoint the item resumed from: the handler ignored its snapshot."""
+
+
+class InDoubt(ReplayError):
+    """A tool call was begun and never finished, and its tool does not say what to do then (`on_doubt`)."""
+
+
+class PostconditionFailed(ReplayError):
+    """A recorded call's `produces` evidence no longer holds and its tool is not declared safe to repeat."""
+
+
+# -- how a task or an attempt ended -------------------------------------------------------------------------------
+
+
+class NonRetryable(AgentOSError):
+    """Raise it in a handler to fail the item at once, whatever `max_attempts` says."""
+
+
+class LLMError(AgentOSError):
+    """The model's endpoint answered with an error, or with something that cannot be used."""
+
+
+class TaskCancelled(AgentOSError):
+    """The task was cancelled."""
+
+
+class TaskFailed(AgentOSError):
+    """The task failed; the message is its readable reason."""
+
+
+class TaskTimeout(AgentOSError, TimeoutError):
+    """The task did not end within the time given to `result(timeout)`; it goes on."""
+
+
+class ToolTimeout(AgentOSError):
+    """A tool or handler ran longer than its `timeout_s` and was stopped."""
+
+
+BY_SQLSTATE: dict[str, type[EngineError]] = {cls.sqlstate: cls for cls in EngineError.__subclasses__()}
+
+
+def from_sqlstate(code: str, message: str, hint: str | None, detail: str | None) -> AgentOSError | None:
+    """The error for `code`, or None when agentos has no class for it."""
+    if cls := BY_SQLSTATE.get(code):
+        return cls(message, hint=hint, detail=detail)
+    if code == "42501":
+        return MissingPrivilege(message, hint="grant the role what `agentos migrate --help` lists, or use another role")
+    return None
