@@ -1,0 +1,164 @@
+"""What can be set, in one place: every setting, its environment variable, its unit and its default.
+
+The environment variable of a setting is its name in capitals after `AGENTOS_`: `ttl_s` is `AGENTOS_TTL_S`. A variable
+that is set to nothing counts as not set, so that `AGENTOS_DSN= agentos up` means the embedded database.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import platformdirs
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from agentos.store.errors import ConfigInvalid
+
+PREFIX = "AGENTOS_"
+LogFormat = Literal["auto", "json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+Folder = Annotated[Path, AfterValidator(_absolute)]
+
+
+def default_data_dir() -> Path:
+    """Where the embedded database lives unless `AGENTOS_DATA_DIR` says otherwise.
+
+    For root a system state directory, not root's home: the embedded server runs as another user then and has every
+    folder above its data opened to it, which must never happen to a home.
+    """
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/agentos")
+    return platformdirs.user_data_path("agentos", appauthor=False)
+
+
+class Settings(BaseSettings):
+    """The settings of one process, checked and frozen. Make it with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # a DSN or key that is refused must not be shown by the refusal
+    )
+
+    dsn: str | None = Field(default=None, repr=False)
+    """`postgresql://…` of the server to use; default: the embedded one. Not in the repr: it may hold a password."""
+    data_dir: Folder = Field(default_factory=default_data_dir)
+    """Folder of the embedded database."""
+    artifact_dir: Folder | None = None
+    """Folder for artifacts; default: `artifacts` in `data_dir` (see `artifacts`)."""
+    evidence_roots: Annotated[tuple[Folder, ...] | None, NoDecode] = None
+    """Folders that evidence may look into, joined by `:` (`;` on Windows). Default: the current directory, the
+    system's temp folder and the artifact folder, resolved when evidence is checked."""
+
+    ttl_s: Seconds = 15.0
+    """Seconds without a beat after which a worker counts as dead and its leases are taken back."""
+    beat_s: Seconds = Field(default_factory=lambda known: min(5.0, known["ttl_s"] / 3))
+    """Seconds between two beats; at most a third of `ttl_s`, so that two lost beats kill nobody. Default: 5, or a
+    third of `ttl_s` where that is less."""
+    sweep_s: Seconds = 1.0
+    """Seconds between two sweeps of the coordinator."""
+    poll_s: Seconds = 1.0
+    """Seconds between two looks for work of an idle worker, before jitter."""
+    grace_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 25.0
+    """Seconds that a stopping worker gives running handlers to reach a checkpoint; 0 hands them back at once."""
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 8
+    """Handlers that one worker runs at the same time."""
+
+    llm_base_url: str | None = None
+    """Base URL of an OpenAI-compatible endpoint, up to and including its version, as in `https://host/v1`."""
+    llm_model: str | None = None
+    """Name of the model at that endpoint."""
+    llm_api_key: SecretStr | None = None
+    """Its key; sent as a bearer token. An endpoint without keys needs none."""
+
+    log_format: LogFormat = "auto"
+    """`json`, `console`, or `auto`: console on a terminal, JSON elsewhere."""
+    log_level: LogLevel = "info"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder for artifacts: `artifact_dir`, or its default."""
+        return self.artifact_dir or self.data_dir / "artifacts"
+
+    @field_validator("log_format", "log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("evidence_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("dsn")
+    @classmethod
+    def _is_dsn(cls, value: str | None) -> str | None:
+        if value and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("is not a DSN; write it as postgresql://user:password@host:5432/database")
+        return value
+
+    @field_validator("llm_base_url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("is not a URL; write it as https://host/v1")
+        return value
+
+    @model_validator(mode="after")
+    def _beat_fits_ttl(self) -> Self:
+        if self.beat_s > self.ttl_s / 3 + 1e-9:
+            raise ValueError(
+                f"{_variable('beat_s')} is {self.beat_s:g} s, which is more than a third of {_variable('ttl_s')} "
+                f"({self.ttl_s:g} s); set the beat to at most {self.ttl_s / 3:g}, "
+                f"or the TTL to at least {self.beat_s * 3:g}"
+            )
+        return self
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings from `overrides`, then from the environment, then the defaults.
+
+    `overrides` are by the names of `Settings`; one that is None counts as not given (an option that was not typed).
+
+    Raises ConfigInvalid: if a value cannot be used; it names the environment variable and the fix, never a secret.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks them: that is the point
+    except ValidationError as error:
+        # A default that could not be made because the setting it follows is invalid is not a mistake of its own.
+        found = [e for e in error.errors(include_input=False) if e["type"] != "default_factory_not_called"]
+    raise _config_invalid(
+        [(str(e["loc"][0]) if e["loc"] else "", e["msg"].removeprefix("Value error, ")) for e in found]
+    )
+
+
+def _config_invalid(mistakes: list[tuple[str, str]]) -> ConfigInvalid:
+    variables = [_variable(name) for name, _ in mistakes if name in Settings.model_fields]
+    hint = (
+        f"set {', '.join(variables)} (or the option) to such a value, or unset it for the default"
+        if variables
+        else None
+    )
+    return ConfigInvalid("; ".join(_sentence(name, message) for name, message in mistakes), hint=hint)
+
+
+def _sentence(name: str, message: str) -> str:
+    if name == "":
+        return message
+    if name not in Settings.model_fields:
+        return f"there is no setting {name!r}; the settings are {', '.join(Settings.model_fields)}"
+    return f"{_variable(name)}: {message[0].lower()}{message[1:]}"
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name}".upper()
