@@ -182,6 +182,10 @@ class DatabaseUnavailable(DatabaseError):
     """The server cannot be reached, or the connection broke and the outcome of the call is not known."""
 
 
+class EmbeddedFailed(DatabaseError):
+    """The embedded server could not be created, started or stopped where it is kept (access, space, version)."""
+
+
 class EmbeddedUnsupported(DatabaseError):
     """The embedded server cannot run on this platform; a DSN is needed."""
 
