@@ -64,7 +64,7 @@ def test_off_a_terminal_each_record_is_one_line_of_json(stream: io.StringIO) -> 
 def test_a_percent_format_is_filled_in_and_a_wrong_one_raises_nothing(stream: io.StringIO) -> None:
     configure_logs(stream=stream)
     log.info("%s of %d", "one", 2)
-    log.info("%d of %d", "one")
+    log.info("%d of %d", "one")  # noqa: PLE1206  the mistake is what is tested
     log.info("100% sure")
     assert [line["event"] for line in lines(stream)] == ["one of 2", "%d of %d", "100% sure"]
 
