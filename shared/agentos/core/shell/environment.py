@@ -1,0 +1,41 @@
+"""What a command may see of the worker's environment: everything but the keys to the database and other secrets."""
+
+import os
+import re
+from collections.abc import Mapping
+
+IDEMPOTENCY_KEY = "AGENTOS_IDEMPOTENCY_KEY"
+"""The variable that carries the stable key of a tool call, for whoever can refuse the second of two equal calls."""
+
+_SECRET_NAME = re.compile(
+    r"^PG[A-Z]|DSN$|DATABASE_URL$|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL"
+    r"|TOKENS?(_|$)|(^|_)KEYS?$|APIKEY|_(PASS|PWD|PAT|AUTH)$",
+    re.IGNORECASE,
+)
+_SECRET_IN_URL = re.compile(r"://[^/\s@]*:[^/\s]+@|https?://[^/\s]+@", re.IGNORECASE)
+
+
+def clean_environment(
+    extra: Mapping[str, str] | None = None,
+    *,
+    idempotency_key: str | None = None,
+    inherited: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The environment of a command: `inherited` (default: this process's) without secrets, then `extra` as it is.
+
+    Left out are AGENTOS_DSN, PG*, names that speak of keys, tokens, passwords, secrets or credentials, and any value
+    that is a URL with a password in it. Whoever wants one of them in the command passes it in `extra`.
+
+    This keeps secrets out of logs and results by accident; it is no wall: a command runs as the user of its worker.
+    """
+    source = os.environ if inherited is None else inherited
+    kept = {name: value for name, value in source.items() if not _is_secret(name, value)}
+    kept.pop(IDEMPOTENCY_KEY, None)
+    kept.update(extra or {})
+    if idempotency_key is not None:
+        kept[IDEMPOTENCY_KEY] = idempotency_key
+    return kept
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return bool(_SECRET_NAME.search(name) or _SECRET_IN_URL.search(value))
