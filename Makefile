@@ -36,7 +36,7 @@ bench: $(STAMP) ## Print the figures (BENCH_ARGS for options)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 lock: $(STAMP) ## Remake requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
-	$(BIN)/pip install --quiet 'uv>=0.9'
+	$(BIN)/pip install -qq 'uv>=0.9'
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url \
 	  --custom-compile-command 'make lock' --quiet --output-file requirements.lock $(LOCK_ARGS)
 
