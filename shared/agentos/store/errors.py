@@ -120,6 +120,12 @@ class WrongIsolation(EngineError):
     sqlstate = "AG012"
 
 
+class TaskCancelled(EngineError):
+    """The task was cancelled: raised in its running handlers, and by `handle.result()`."""
+
+    sqlstate = "AG013"
+
+
 # -- refused before anything happened -----------------------------------------------------------------------------
 
 
@@ -238,10 +244,6 @@ class NonRetryable(AgentOSError):
 
 class LLMError(AgentOSError):
     """The model's endpoint answered with an error, or with something that cannot be used."""
-
-
-class TaskCancelled(AgentOSError):
-    """The task was cancelled."""
 
 
 class TaskFailed(AgentOSError):

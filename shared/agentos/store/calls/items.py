@@ -1,0 +1,164 @@
+"""Claiming, ending and giving back work items."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from agentos.store.canonical import loads
+from agentos.store.run import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Proof of a lease: who holds which item under which token."""
+
+    item_id: int
+    worker_id: int
+    token: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedItem:
+    """A work item that is held now. `attempt` counts claims, `failures` raises, `crashes` lost processes."""
+
+    item_id: int
+    token: UUID
+    lane: int
+    attempt: int
+    failures: int
+    crashes: int
+    claimed_at: datetime
+    task_id: str
+    seq: int
+    key: str | None
+    queue: str
+    kind: str
+    payload: Any
+    max_attempts: int
+    timeout_s: float | None
+    cancelled: bool
+
+    def fence(self, worker_id: int) -> Fence:
+        """The proof that `worker_id` holds it."""
+        return Fence(self.item_id, worker_id, self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim brought: items, and whether items that must run alone are waiting."""
+
+    items: tuple[ClaimedItem, ...]
+    solo_waiting: bool
+
+
+def _items(rows: Sequence[Any]) -> tuple[ClaimedItem, ...]:
+    return tuple(
+        ClaimedItem(**{**dict(row), "payload": loads(row["payload"])}) for row in rows if row["item_id"] is not None
+    )
+
+
+def _claimed(rows: Sequence[Any]) -> Claimed:
+    return Claimed(_items(rows), any(row["item_id"] is None for row in rows))
+
+
+
+def claim(worker_id: int, epoch: int, lanes: Sequence[int], limit: int, solo: Sequence[int] = ()) -> Call[Claimed]:
+    """Take up to `limit` items from `lanes`, in that order. Raises WorkerDead: if the worker may not claim."""
+    return Call(
+        "SELECT * FROM agentos.claim($1::bigint, $2::integer, $3::integer[], $4::integer, $5::integer[])",
+        (worker_id, epoch, list(lanes), limit, list(solo)),
+        _claimed,
+    )
+
+
+def claim_task(worker_id: int, epoch: int, task_id: str, limit: int, lease_s: float | None = None) -> Call[tuple[ClaimedItem, ...]]:
+    """Take up to `limit` ready items of one task, whatever their lane."""
+    return Call(
+        "SELECT * FROM agentos.claim_task($1::bigint, $2::integer, $3::text, $4::integer, $5::float8)",
+        (worker_id, epoch, task_id, limit, lease_s),
+        _items,
+    )
+
+
+def claim_one(worker_id: int, epoch: int, kinds: Sequence[str] | None, lease_s: float) -> Call[ClaimedItem | None]:
+    """Take one item of these kinds (None: any) under a lease that ends by itself after `lease_s`."""
+    return Call(
+        "SELECT * FROM agentos.claim_one($1::bigint, $2::integer, $3::text[], $4::float8)",
+        (worker_id, epoch, None if kinds is None else list(kinds), lease_s),
+        lambda rows: next(iter(_items(rows)), None),
+    )
+
+
+def complete(worker_id: int, items: Sequence[tuple[int, UUID, str]]) -> Call[frozenset[int]]:
+    """Complete many items in one commit: (item_id, token, result as JSON text). Returns the ids fenced off."""
+    return Call(
+        "SELECT agentos.complete($1::bigint, $2::bigint[], $3::uuid[], $4::text[]) AS fenced",
+        (worker_id, [i for i, _, _ in items], [t for _, t, _ in items], [r for _, _, r in items]),
+        lambda rows: frozenset(rows[0]["fenced"]),
+    )
+
+
+def ended_by(items: Sequence[tuple[int, UUID]]) -> Call[frozenset[int]]:
+    """Which of these ended under exactly this token: asked when the reply to `complete` was lost."""
+    return Call(
+        "SELECT agentos.ended_by($1::bigint[], $2::uuid[]) AS ended",
+        ([i for i, _ in items], [t for _, t in items]),
+        lambda rows: frozenset(rows[0]["ended"]),
+    )
+
+
+def fail(
+    fence: Fence, error: str, *, terminal: bool = False, delay_s: float | None = None, status: str = "failed"
+) -> Call[str]:
+    """Charge a failure; `error` is JSON text with type and message. Returns `scheduled` or the final status.
+
+    Raises LeaseLost: if the fence does not match.
+    """
+    return Call(
+        "SELECT agentos.fail($1::bigint, $2::bigint, $3::uuid, $4::text, $5::boolean, $6::float8, $7::text) AS became",
+        (fence.worker_id, fence.item_id, fence.token, error, terminal, delay_s, status),
+        lambda rows: str(rows[0]["became"]),
+    )
+
+
+def release(worker_id: int, items: Sequence[tuple[int, UUID]]) -> Call[frozenset[int]]:
+    """Give items back; nothing is charged. Returns the ids given back."""
+    return Call(
+        "SELECT agentos.release($1::bigint, $2::bigint[], $3::uuid[]) AS released",
+        (worker_id, [i for i, _ in items], [t for _, t in items]),
+        lambda rows: frozenset(rows[0]["released"]),
+    )
+
+
+def renew(fence: Fence, lease_s: float) -> Call[datetime]:
+    """Put off the end of a lease that ends by itself. Raises LeaseLost: if it has ended."""
+    return Call(
+        "SELECT agentos.renew($1::bigint, $2::bigint, $3::uuid, $4::float8) AS until",
+        (fence.worker_id, fence.item_id, fence.token, lease_s),
+        lambda rows: rows[0]["until"],
+    )
+
+
+def ask(fence: Fence, question: str, shown: str) -> Call[None]:
+    """Park the item until a person answers; `shown` is JSON text of what the answer is about."""
+    return Call(
+        "SELECT agentos.ask($1::bigint, $2::bigint, $3::uuid, $4::text, $5::text)",
+        (fence.worker_id, fence.item_id, fence.token, question, shown),
+        lambda _: None,
+    )
+
+
+def approval_of(item_id: int) -> Call[bool | None]:
+    """The answer to what the item asked; None: not answered."""
+    return Call("SELECT agentos.approval_of($1::bigint) AS approved", (item_id,), lambda rows: rows[0]["approved"])
+
+
+def expand(fence: Fence, items: str) -> Call[int]:
+    """Add items (JSON text, as `create_task` takes them) to the item's task. Returns how many were new."""
+    return Call(
+        "SELECT agentos.expand($1::bigint, $2::bigint, $3::uuid, $4::text) AS added",
+        (fence.item_id, fence.worker_id, fence.token, items),
+        lambda rows: int(rows[0]["added"]),
+    )

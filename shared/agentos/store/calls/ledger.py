@@ -1,0 +1,146 @@
+"""The record of tool calls: begin, finish, resume after doubt, history."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from agentos.store.calls.items import Fence
+from agentos.store.canonical import loads
+from agentos.store.run import Call
+
+Verdict = Literal["execute", "finished", "running", "doubt"]
+OnDoubt = Literal["retry", "probe", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallIdentity:
+    """Which call this is. `key` is the sha256 of the identity and the idempotency key the tool is given."""
+
+    key: str
+    task_id: str
+    item_id: int | None
+    tool_name: str
+    call_key: str | None
+    ordinal: int | None
+    nth: int | None
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerReply:
+    """What the ledger says to somebody who asks to execute."""
+
+    verdict: Verdict
+    call_token: UUID | None
+    idempotency_key: str | None
+    on_doubt: OnDoubt | None
+    result: Any
+    produces: Any
+    exit_code: int | None
+    error: str | None
+    begun_at: datetime | None
+    finished_at: datetime | None
+    executions: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One line of a task's history of tool calls."""
+
+    tool_name: str
+    arguments: Any
+    state: str
+    result: Any
+    exit_code: int | None
+    error: str | None
+    executions: int
+    replays: int
+    repairs: int
+    item_id: int | None
+    call_key: str | None
+    begun_at: datetime
+    finished_at: datetime | None
+    in_doubt: bool
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else loads(text)
+
+
+def _reply(rows: Any) -> LedgerReply:
+    row = dict(rows[0])
+    return LedgerReply(**{**row, "result": _json(row["result"]), "produces": _json(row["produces"])})
+
+
+def ledger_begin(
+    call: CallIdentity, fence: Fence | None, worker_id: int, *, on_doubt: OnDoubt, produces: str, expires_s: float,
+    force: bool = False,
+) -> Call[LedgerReply]:  # fmt: skip
+    """Ask for the right to execute. `produces`: JSON text, a list of evidence. `worker_id`: the asking process.
+
+    Raises LeaseLost, TaskCancelled: with a fence. UnknownTask: without one.
+    """
+    return Call(
+        "SELECT * FROM agentos.ledger_begin($1::text, $2::text, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::text,"
+        " $8::integer, $9::integer, $10::text, $11::text, $12::text, $13::float8, $14::boolean)",
+        (
+            call.key, call.task_id, call.item_id, worker_id, fence.token if fence else None, call.tool_name, call.call_key,
+            call.ordinal, call.nth, call.arguments, on_doubt, produces, float(expires_s), force,
+        ),
+        _reply,
+    )  # fmt: skip
+
+
+def ledger_resume(
+    key: str, call_token: UUID, fence: Fence | None, worker_id: int, *, repair: bool, expires_s: float
+) -> Call[LedgerReply]:
+    """Execute again what was in doubt and is not done, or (repair) what the world has lost. `running`: another did."""
+    return Call(
+        "SELECT * FROM agentos.ledger_resume($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid, $6::boolean, $7::float8)",
+        (
+            key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None, repair,
+            float(expires_s),
+        ),
+        _reply,
+    )  # fmt: skip
+
+
+def ledger_finish(
+    key: str, call_token: UUID, fence: Fence | None, worker_id: int, *, result: str | None, exit_code: int | None,
+    error: str | None,
+) -> Call[bool]:  # fmt: skip
+    """The tool returned (`result`: JSON text) or raised (`error`). False: it was recorded before.
+
+    Raises LeaseLost: if the lease is gone or another execution took the call over.
+    """
+    return Call(
+        "SELECT agentos.ledger_finish($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::integer, $8::text)"
+        " AS done",
+        (
+            key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None, result, exit_code,
+            error,
+        ),
+        lambda rows: bool(rows[0]["done"]),
+    )  # fmt: skip
+
+
+def ledger_before(item_id: int, tool_name: str, arguments: str, ordinal: int) -> Call[int | None]:
+    """The last checkpoint ordinal below `ordinal` at which the item recorded such an unkeyed call; None: never."""
+    return Call(
+        "SELECT agentos.ledger_before($1::bigint, $2::text, $3::text, $4::integer) AS ordinal",
+        (item_id, tool_name, arguments, ordinal),
+        lambda rows: rows[0]["ordinal"],
+    )
+
+
+def ledger_history(task_id: str, limit: int = 100) -> Call[tuple[LedgerEntry, ...]]:
+    """The task's calls, newest first."""
+
+    def read(rows: Any) -> tuple[LedgerEntry, ...]:
+        return tuple(
+            LedgerEntry(**{**dict(row), "arguments": _json(row["arguments"]), "result": _json(row["result"])})
+            for row in rows
+        )
+
+    return Call("SELECT * FROM agentos.ledger_history($1::text, $2::integer)", (task_id, limit), read)

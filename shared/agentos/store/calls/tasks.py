@@ -1,0 +1,184 @@
+"""Submitting, watching and operating tasks."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agentos.store.canonical import loads
+from agentos.store.run import Call
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task as the view `agentos.tasks` shows it."""
+
+    task_id: str
+    kind: str | None
+    title: str
+    queue: str
+    status: str
+    reason: str | None
+    payload: Any
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProgress:
+    """Where a task stands. `kinds`: of its open items. `next_run_in_s`: until its next delayed item, if any."""
+
+    status: str
+    reason: str | None
+    result: Any
+    single: bool
+    open: int
+    done: int
+    held: int
+    next_run_in_s: float | None
+    kinds: tuple[str, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the status is final."""
+        return self.status in ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """A work item and where it is: ready, held, scheduled, waiting or outcome."""
+
+    task_id: str
+    item_id: int
+    seq: int
+    key: str | None
+    kind: str
+    queue: str
+    place: str
+    attempt: int
+    failures: int
+    crashes: int
+    worker_id: int | None
+    at: datetime | None
+    status: str | None
+    result: Any
+    error: Any
+    claimed_at: datetime | None
+    payload: Any
+    max_attempts: int
+
+
+_TASK = "task_id, kind, title, queue, status, reason, payload::text, created_at, finished_at"
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else loads(text)
+
+
+def _task(row: Any) -> TaskRow:
+    return TaskRow(**{**dict(row), "payload": _json(row["payload"])})
+
+
+def submit(
+    task_id: str, kind: str, title: str, payload: str, *, queue: str = "default", priority: int = 0, max_attempts: int = 5,
+    timeout_s: float | None = None, delay_s: float = 0.0,
+) -> Call[int]:  # fmt: skip
+    """A task of one item. `payload`: JSON text. Returns the item's id. Raises TaskExists: if the id is taken."""
+    return Call(
+        "SELECT agentos.submit($1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer, $8::real,"
+        " $9::float8) AS item_id",
+        (task_id, kind, title, payload, queue, priority, max_attempts, timeout_s, float(delay_s)),
+        lambda rows: int(rows[0]["item_id"]),
+    )
+
+
+def create_task(
+    task_id: str, title: str, *, kind: str | None = None, payload: str | None = None, queue: str = "default",
+    items: str = "[]", priority: int = 0,
+) -> Call[int]:  # fmt: skip
+    """A task of many items, or of none. `items`: JSON text, a list of {key, kind, payload, depends_on, queue,
+    max_attempts, timeout_s}. Returns how many. Raises TaskExists, InvalidDependency.
+    """
+    return Call(
+        "SELECT agentos.create_task($1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::integer) AS items",
+        (task_id, title, kind, payload, queue, items, priority),
+        lambda rows: int(rows[0]["items"]),
+    )
+
+
+def begin_run(task_id: str, worker_id: int) -> Call[str | None]:
+    """Get ready to run a task outside the pool. Returns its status if it has ended. Raises TaskHeld, UnknownTask."""
+    return Call(
+        "SELECT agentos.begin_run($1::text, $2::bigint) AS status", (task_id, worker_id), lambda rows: rows[0]["status"]
+    )
+
+
+def task_progress(task_id: str) -> Call[TaskProgress]:
+    """Where a task stands. Raises UnknownTask."""
+
+    def read(rows: Any) -> TaskProgress:
+        row = dict(rows[0])
+        kinds = tuple(row.pop("foreign_kinds") or ())
+        return TaskProgress(**{**row, "result": _json(row["result"])}, kinds=kinds)
+
+    return Call("SELECT * FROM agentos.task_progress($1::text)", (task_id,), read)
+
+
+def get_task(task_id: str) -> Call[TaskRow | None]:
+    """The task, or None."""
+    return Call(
+        f"SELECT {_TASK} FROM agentos.tasks WHERE task_id = $1::text",
+        (task_id,),
+        lambda rows: _task(rows[0]) if rows else None,
+    )
+
+
+def list_tasks(limit: int = 50, status: str | None = None) -> Call[tuple[TaskRow, ...]]:
+    """The newest tasks, newest first."""
+    return Call(
+        f"SELECT {_TASK} FROM agentos.tasks WHERE $2::text IS NULL OR status = $2::text"
+        " ORDER BY created_at DESC LIMIT $1::integer",
+        (limit, status),
+        lambda rows: tuple(_task(row) for row in rows),
+    )
+
+
+def task_items(task_id: str) -> Call[tuple[ItemRow, ...]]:
+    """The task's items in order."""
+
+    def read(rows: Any) -> tuple[ItemRow, ...]:
+        return tuple(
+            ItemRow(**{**dict(row), **{name: _json(row[name]) for name in ("payload", "result", "error")}})
+            for row in rows
+        )
+
+    return Call(
+        "SELECT task_id, item_id, seq, key, kind, queue, place, attempt, failures, crashes, worker_id, at, status,"
+        " result::text, error::text, claimed_at, payload::text, max_attempts::integer"
+        " FROM agentos.task_items WHERE task_id = $1::text ORDER BY seq",
+        (task_id,),
+        read,
+    )
+
+
+def cancel_task(task_id: str, reason: str = "cancelled by request") -> Call[str]:
+    """Ask for the end of a task. Returns its status: `running` until what runs has been told. Raises UnknownTask."""
+    return Call(
+        "SELECT agentos.cancel_task($1::text, $2::text) AS status", (task_id, reason), lambda rows: str(rows[0]["status"])
+    )
+
+
+def retry_task(task_id: str) -> Call[int]:
+    """Open the items of a failed or cancelled task again. Returns how many. Raises NotRetryable, UnknownTask."""
+    return Call("SELECT agentos.retry_task($1::text) AS n", (task_id,), lambda rows: int(rows[0]["n"]))
+
+
+def answer(task_id: str, approved: bool, by: str) -> Call[int]:
+    """Answer what the task waits for. Returns how many items go on. Raises NotRetryable: if none waits."""
+    return Call(
+        "SELECT agentos.answer($1::text, $2::boolean, $3::text) AS n", (task_id, approved, by), lambda rows: int(rows[0]["n"])
+    )
+
+
+def misplaced_items() -> Call[tuple[dict[str, Any], ...]]:
+    """Items that are nowhere or in two places. Must be empty, always."""
+    return Call("SELECT * FROM agentos.misplaced_items", (), lambda rows: tuple(dict(row) for row in rows))

@@ -1,0 +1,154 @@
+"""The life of a worker row, and the coordinator's transitions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from agentos.store.run import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """After an ambiguous claim: the new epoch, and everything the worker holds."""
+
+    claim_epoch: int
+    held: dict[int, UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """A lease taken from a worker that stopped beating."""
+
+    item_id: int
+    task_id: str
+    worker_id: int
+    crashes: int
+    quarantined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWorker:
+    """A worker row of this host that counts as living; `process` proves which process it was."""
+
+    worker_id: int
+    pid: int
+    process: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedLease:
+    """A lease without a living worker that could not be locked, and who seems to lock it."""
+
+    item_id: int
+    worker_id: int
+    pid: int | None
+    query: str | None
+
+
+def register_worker(
+    worker_id: int, *, label: str, host: str, pid: int, process: str, version: str, role: str, ttl_s: float, serves: str
+) -> Call[None]:
+    """Insert the worker's row, alive for `ttl_s`. `serves`: JSON text {"queues", "kinds", "concurrency"}."""
+    return Call(
+        "SELECT agentos.register_worker($1::bigint, $2::text, $3::text, $4::integer, $5::text, $6::text, $7::text,"
+        " $8::float8, $9::text)",
+        (worker_id, label, host, pid, process, version, role, float(ttl_s), serves),
+        lambda _: None,
+    )
+
+
+def beat(worker_id: int, loop_lag_ms: int) -> Call[frozenset[int]]:
+    """Stay alive for another TTL. Returns held items whose task was cancelled. Raises WorkerDead: if it is too late."""
+    return Call(
+        "SELECT agentos.beat($1::bigint, $2::integer) AS cancelled",
+        (worker_id, loop_lag_ms),
+        lambda rows: frozenset(rows[0]["cancelled"]),
+    )
+
+
+def retire_worker(worker_id: int, state: str) -> Call[None]:
+    """Say `draining` or `stopped`."""
+    return Call("SELECT agentos.retire_worker($1::bigint, $2::text)", (worker_id, state), lambda _: None)
+
+
+def adopt(worker_id: int) -> Call[Adopted]:
+    """After a claim whose reply was lost. Raises WorkerDead: if it is not alive any more."""
+
+    def read(rows: Sequence[Any]) -> Adopted:
+        return Adopted(rows[0]["claim_epoch"], dict(zip(rows[0]["item_ids"], rows[0]["tokens"], strict=True)))
+
+    return Call("SELECT * FROM agentos.adopt($1::bigint)", (worker_id,), read)
+
+
+def lanes_of(queues: Sequence[str], kinds: Sequence[str]) -> Call[tuple[int, ...]]:
+    """The lanes of every queue with every kind; missing ones are made."""
+    return Call(
+        "SELECT lane FROM agentos.lanes_of($1::text[], $2::text[])",
+        (list(queues), list(kinds)),
+        lambda rows: tuple(row["lane"] for row in rows),
+    )
+
+
+def declare_dead(worker_ids: Sequence[int]) -> Call[int]:
+    """Workers whose process is known to be gone."""
+    return Call("SELECT agentos.declare_dead($1::bigint[]) AS n", (list(worker_ids),), lambda rows: int(rows[0]["n"]))
+
+
+def local_workers(host: str) -> Call[tuple[LocalWorker, ...]]:
+    """Living workers that said they run on `host`."""
+    return Call(
+        "SELECT * FROM agentos.local_workers($1::text)",
+        (host,),
+        lambda rows: tuple(LocalWorker(**dict(row)) for row in rows),
+    )
+
+
+def reclaim(limit: int = 1000, max_crashes: int = 3) -> Call[tuple[Reclaimed, ...]]:
+    """Take up to `limit` leases from workers that stopped beating."""
+    return Call(
+        "SELECT * FROM agentos.reclaim($1::integer, $2::integer)",
+        (limit, max_crashes),
+        lambda rows: tuple(Reclaimed(**dict(row)) for row in rows),
+    )
+
+
+def blocked_leases() -> Call[tuple[BlockedLease, ...]]:
+    """What a sweep had to skip."""
+    return Call(
+        "SELECT * FROM agentos.blocked_leases()", (), lambda rows: tuple(BlockedLease(**dict(row)) for row in rows)
+    )
+
+
+def promote(limit: int = 5000) -> Call[tuple[str, ...]]:
+    """Move due items to ready. Returns the queues that got some."""
+    return Call("SELECT agentos.promote($1::integer) AS queues", (limit,), lambda rows: tuple(rows[0]["queues"]))
+
+
+def repair(limit: int = 100) -> Call[int]:
+    """Put tasks and dependants right that a restore or a hand edit left behind. Returns how many."""
+    return Call("SELECT agentos.repair($1::integer) AS n", (limit,), lambda rows: int(rows[0]["n"]))
+
+
+def ensure_partitions() -> Call[int]:
+    """Make the day partitions of the next week. Returns how many were new."""
+    return Call("SELECT agentos.ensure_partitions() AS n", (), lambda rows: int(rows[0]["n"]))
+
+
+def lead(name: str, holder: int, ttl_s: float) -> Call[int | None]:
+    """Take or keep the lead. Returns the term, None while another holds it."""
+    return Call(
+        "SELECT agentos.lead($1::text, $2::bigint, $3::float8) AS term",
+        (name, holder, float(ttl_s)),
+        lambda rows: rows[0]["term"],
+    )
+
+
+def resign(name: str, holder: int) -> Call[None]:
+    """Give the lead up."""
+    return Call("SELECT agentos.resign($1::text, $2::bigint)", (name, holder), lambda _: None)
+
+
+def wake(queues: Sequence[str]) -> Call[None]:
+    """Tell listening workers of these queues to look now. Never inside a transaction that does anything else."""
+    return Call("SELECT agentos.wake($1::text[])", (list(queues),), lambda _: None)

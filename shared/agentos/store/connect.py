@@ -1,0 +1,197 @@
+"""From a setting to a connection: which database, is it fit, and the two kinds of handles that run calls.
+
+The order: an explicit DSN, `AGENTOS_DSN`, else the embedded server of this user. Only the embedded database migrates
+itself; a DSN is checked and refused when its schema is missing, half migrated or newer than this code.
+"""
+
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import asyncpg
+import psycopg
+import psycopg_pool
+
+from agentos.store.embedded import EmbeddedServer
+from agentos.store.errors import DatabaseUnavailable
+from agentos.store.migrate import check_schema, migrate
+from agentos.store.run import Call, arun_call, raise_mapped, run_call
+from agentos.store.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 10
+APPLICATION = "agentos"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A database that can be connected to, and whether it is the embedded one."""
+
+    dsn: str
+    embedded: bool
+
+
+def locate(settings: Settings | None = None) -> Target:
+    """The database these settings name; starts the embedded server if they name none.
+
+    Raises EmbeddedUnsupported: if there is no DSN and no embedded server for this platform.
+    """
+    settings = settings or load_settings()
+    if settings.dsn:
+        return Target(settings.dsn, embedded=False)
+    return Target(EmbeddedServer(settings.data_dir).ensure_running(), embedded=True)
+
+
+def connect(dsn: str, *, application: str = APPLICATION) -> psycopg.Connection[Any]:
+    """One psycopg connection in autocommit: outside autocommit a mere read pins the vacuum horizon until somebody commits.
+
+    Raises DatabaseUnavailable: if the server cannot be reached or refuses the login.
+    """
+    try:
+        return psycopg.connect(
+            dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=application,
+            keepalives_idle=5, keepalives_interval=2, keepalives_count=3, tcp_user_timeout=10_000,
+        )  # fmt: skip
+    except psycopg.OperationalError as exc:
+        where = _where(dsn)
+        raise DatabaseUnavailable(
+            f"cannot connect to {where}: {str(exc).strip().splitlines()[-1]}",
+            hint="check AGENTOS_DSN (or --dsn) and that the server runs; without a DSN the embedded server is used",
+        ) from exc
+
+
+def _where(dsn: str) -> str:
+    """Host, port and database of a DSN; never its password."""
+    parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+_ready: set[str] = set()
+_ready_lock = threading.Lock()
+
+
+def open_target(settings: Settings | None = None, *, may_migrate: bool = False) -> Target:
+    """Locate the database and make sure that this code can run on it; asked once per process and database.
+
+    Raises SchemaMissing, SchemaIncomplete, SchemaTooNew, DatabaseTooOld, DatabaseUnavailable.
+    """
+    target = locate(settings)
+    with _ready_lock:
+        if target.dsn not in _ready:
+            with connect(target.dsn) as conn:
+                if target.embedded or may_migrate:
+                    migrate(conn)
+                check_schema(conn)
+            _ready.add(target.dsn)
+    return target
+
+
+def get_db(dsn: str | None = None) -> psycopg.Connection[Any]:
+    """A connection of your own to the default database (or `dsn`), in autocommit, its schema checked. Close it.
+
+    Raises DatabaseUnavailable, SchemaMissing and their neighbours: if the database cannot be used.
+    """
+    return connect(open_target(load_settings(dsn=dsn)).dsn)
+
+
+class Database:
+    """Runs calls, blocking, on a small shared pool of psycopg connections."""
+
+    _shared: "dict[tuple[int, str], Database]" = {}  # noqa: RUF012  one pool per process and DSN, on purpose
+    _lock = threading.Lock()
+
+    def __init__(self, dsn: str, *, max_size: int = 4) -> None:
+        self.dsn = dsn
+        self._pool = psycopg_pool.ConnectionPool(
+            dsn, min_size=0, max_size=max_size, open=False, max_idle=60, timeout=CONNECT_TIMEOUT_S,
+            kwargs={"autocommit": True, "application_name": APPLICATION, "connect_timeout": CONNECT_TIMEOUT_S},
+        )  # fmt: skip
+        self._opened = False
+
+    @classmethod
+    def default(cls, settings: Settings | None = None) -> "Database":
+        """The database of this process: what every constructor without arguments uses."""
+        target = open_target(settings)
+        with cls._lock:
+            key = (os.getpid(), target.dsn)  # a fork must not share its parent's sockets
+            if key not in cls._shared:
+                cls._shared[key] = cls(target.dsn)
+            return cls._shared[key]
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """A pooled connection in autocommit; given back at the end of the block."""
+        with self._lock:
+            if not self._opened:
+                self._pool.open()
+                self._opened = True
+        try:
+            with self._pool.connection() as conn:
+                yield conn
+        except psycopg_pool.PoolTimeout as exc:
+            raise_mapped(exc)
+
+    def run(self, call: Call[T]) -> T:
+        """Run one call in a transaction of its own."""
+        with self.connection() as conn:
+            return run_call(conn, call)
+
+    def close(self) -> None:
+        """Close the pool."""
+        self._pool.close()
+
+
+@dataclass(frozen=True, slots=True)
+class OnConnection:
+    """Runs calls on a connection that somebody else owns, in whatever transaction it is in."""
+
+    conn: psycopg.Connection[Any]
+
+    def run(self, call: Call[T]) -> T:
+        """Run one call; never commits."""
+        return run_call(self.conn, call)
+
+
+class AsyncDatabase:
+    """Runs calls, awaited, on a small pool of asyncpg connections."""
+
+    def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
+        self.pool = pool
+
+    @classmethod
+    async def open(cls, dsn: str, *, max_size: int = 2) -> "AsyncDatabase":
+        """Open a pool. Raises DatabaseUnavailable: if the server cannot be reached."""
+        try:
+            pool = await asyncpg.create_pool(
+                dsn, min_size=1, max_size=max_size, timeout=CONNECT_TIMEOUT_S, command_timeout=60,
+                max_inactive_connection_lifetime=0, server_settings={"application_name": APPLICATION},
+            )  # fmt: skip
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            raise_mapped(exc)
+        return cls(pool)
+
+    async def run(self, call: Call[T]) -> T:
+        """Run one call in a transaction of its own."""
+        try:
+            async with self.pool.acquire() as conn:
+                return await arun_call(conn, call)
+        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as exc:
+            raise_mapped(exc)
+
+    async def close(self) -> None:
+        """Close the pool at once; what runs is ended."""
+        self.pool.terminate()
+
+
+@asynccontextmanager
+async def open_async(settings: Settings | None = None, *, max_size: int = 2) -> AsyncIterator[AsyncDatabase]:
+    """The default database, for async code: `async with open_async() as db`."""
+    db = await AsyncDatabase.open(open_target(settings).dsn, max_size=max_size)
+    try:
+        yield db
+    finally:
+        await db.close()

@@ -1,0 +1,169 @@
+"""Bringing a database's schema to this version: numbered migrations once each, the functions whenever they changed.
+
+Everything happens in one transaction under an advisory lock, so that ten processes may start at once on an empty
+database and a crash leaves what was there before.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, LiteralString, cast
+
+import psycopg
+
+from agentos.store.errors import DatabaseTooOld, SchemaIncomplete, SchemaMissing, SchemaTooNew
+from agentos.store.run import raise_mapped
+
+_PACKAGED = files("agentos.store") / "sql"
+_CHECKOUT = Path(__file__).parents[3] / "sql"
+
+SQL: Traversable = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+"""The directory of the .sql files: `agentos/store/sql` in a wheel, `sql/` in a checkout."""
+
+OLDEST_SERVER = 15
+_BOOTSTRAP = """
+CREATE SCHEMA IF NOT EXISTS agentos;
+CREATE TABLE IF NOT EXISTS agentos.migrations (
+    version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());
+CREATE TABLE IF NOT EXISTS agentos.engine (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one), digest text NOT NULL, applied_at timestamptz NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of sql/migrations: `0001_tables.sql` is version 1."""
+
+    version: int
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """What a database has. `version` None: no schema; 0: a schema without a finished migration."""
+
+    version: int | None
+    engine_digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationReport:
+    """What `migrate` did: names of the migrations applied, whether the functions were re-applied."""
+
+    applied: tuple[str, ...]
+    functions: bool
+    version: int
+
+
+def _sql_files(folder: str) -> Iterable[Traversable]:
+    return sorted((f for f in (SQL / folder).iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+
+
+def migrations() -> tuple[Migration, ...]:
+    """The migrations of this version, in order."""
+    return tuple(Migration(int(f.name[:4]), f.name, f.read_text("utf-8")) for f in _sql_files("migrations"))
+
+
+def engine_sql() -> str:
+    """The text of all functions and views, in order."""
+    return "\n".join(f.read_text("utf-8") for f in _sql_files("functions"))
+
+
+def engine_digest() -> str:
+    """Identifies the functions of this version."""
+    return hashlib.sha256(engine_sql().encode()).hexdigest()
+
+
+def check_server(conn: psycopg.Connection[Any]) -> None:
+    """Raises DatabaseTooOld: if the server is older than PostgreSQL 15."""
+    major = conn.info.server_version // 10000
+    if major < OLDEST_SERVER:
+        raise DatabaseTooOld(
+            f"the server is PostgreSQL {major}; agentos needs {OLDEST_SERVER} or newer",
+            hint="upgrade the server, or leave the DSN out to use the embedded one",
+        )
+
+
+def schema_state(conn: psycopg.Connection[Any]) -> SchemaState:
+    """Read what the database has; no lock, no write."""
+    found = conn.execute(
+        "SELECT to_regnamespace('agentos') IS NOT NULL, to_regclass('agentos.migrations') IS NOT NULL,"
+        " to_regclass('agentos.engine') IS NOT NULL"
+    ).fetchone()
+    assert found is not None
+    has_schema, has_migrations, has_engine = found
+    if not has_schema:
+        return SchemaState(None, None)
+    if not (has_migrations and has_engine):
+        return SchemaState(0, None)
+    row = conn.execute(
+        "SELECT (SELECT coalesce(max(version), 0) FROM agentos.migrations), (SELECT digest FROM agentos.engine)"
+    ).fetchone()
+    assert row is not None
+    return SchemaState(row[0], row[1])
+
+
+def check_schema(conn: psycopg.Connection[Any]) -> None:
+    """Raises SchemaMissing, SchemaIncomplete or SchemaTooNew: if this version cannot run on the database's schema."""
+    check_server(conn)
+    state, newest = schema_state(conn), migrations()[-1].version
+    if state.version is None:
+        raise SchemaMissing(
+            "the database has no agentos schema", hint="run `agentos migrate`, or start with --migrate"
+        )
+    if state.version > newest:
+        raise SchemaTooNew(
+            f"the schema is at version {state.version}, this agentos knows {newest}",
+            hint="upgrade agentos-pool on this host; an old worker on a newer schema would be unsafe",
+        )
+    if state.version < newest or state.engine_digest is None:
+        raise SchemaIncomplete(
+            f"the schema is at version {state.version}, this agentos needs {newest}",
+            hint="run `agentos migrate` with this version of agentos-pool",
+        )
+
+
+def migrate(conn: psycopg.Connection[Any]) -> MigrationReport:
+    """Bring the schema to this version; does nothing when it is there. `conn` must be in autocommit.
+
+    Raises SchemaTooNew: if a newer agentos migrated it. MissingPrivilege: if the role may not create the schema.
+    """
+    check_server(conn)
+    known = migrations()
+    state = schema_state(conn)
+    if state == SchemaState(known[-1].version, engine_digest()):
+        return MigrationReport((), functions=False, version=known[-1].version)
+    try:
+        with conn.transaction():
+            return _apply(conn, known)
+    except psycopg.Error as exc:
+        raise_mapped(exc)
+
+
+def _apply(conn: psycopg.Connection[Any], known: tuple[Migration, ...]) -> MigrationReport:
+    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('agentos.migrate', 0))")
+    conn.execute("SET LOCAL client_min_messages = warning")
+    conn.execute(_BOOTSTRAP)
+    state = schema_state(conn)  # again, under the lock
+    done = state.version or 0
+    if done > known[-1].version:
+        check_schema(conn)
+    pending = [m for m in known if m.version > done]
+    for migration in pending:
+        conn.execute(cast(LiteralString, migration.sql))
+        conn.execute("INSERT INTO agentos.migrations (version, name) VALUES (%s, %s)", (migration.version, migration.name))
+    digest = engine_digest()
+    if functions := state.engine_digest != digest:
+        conn.execute("SET LOCAL check_function_bodies = off")  # they call each other in any order
+        conn.execute(cast(LiteralString, engine_sql()))
+        conn.execute(
+            "INSERT INTO agentos.engine (digest, applied_at) VALUES (%s, clock_timestamp())"
+            " ON CONFLICT (one) DO UPDATE SET digest = excluded.digest, applied_at = excluded.applied_at",
+            (digest,),
+        )
+    conn.execute("SELECT agentos.ensure_partitions()")
+    return MigrationReport(tuple(m.name for m in pending), functions, known[-1].version)

@@ -1,0 +1,189 @@
+"""Running calls and flows: one definition, a blocking and an awaiting executor.
+
+A `Call` is one call of one SQL function: its text, its arguments, how to read the rows. A flow is a generator that
+yields calls, user code (`Invoke`) and waits (`Sleep`), and returns a result: logic between calls is written once and
+driven by `drive` (psycopg, blocking) or `adrive` (asyncpg, awaited). A flow never holds a transaction.
+"""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, LiteralString, NoReturn, Protocol, TypeVar, cast
+
+import asyncpg
+import psycopg
+
+from agentos.store.errors import AgentOSError, DatabaseUnavailable, MissingPrivilege, SchemaMissing, from_sqlstate
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One call of one SQL function. Parameters are `$1`, `$2`, each cast; both drivers take that text."""
+
+    sql: LiteralString
+    args: tuple[Any, ...]
+    read: Callable[[Sequence[Any]], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Invoke:
+    """Run this: awaited when it is or returns a coroutine, in a thread when a flow is driven by an event loop."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait this many seconds, then go on."""
+
+    seconds: float
+
+
+Flow = Generator[Call[Any] | Invoke | Sleep, Any, T]
+
+
+class SyncRunner(Protocol):
+    """Whatever runs a call and blocks."""
+
+    def run(self, call: Call[T]) -> T: ...
+
+
+class AsyncRunner(Protocol):
+    """Whatever runs a call and is awaited."""
+
+    async def run(self, call: Call[T]) -> T: ...
+
+
+def do(call: Call[T]) -> Flow[T]:
+    """`row = yield from do(call)` inside a flow: keeps the type that a bare `yield` loses."""
+    result: T = yield call
+    return result
+
+
+def invoke(fn: Callable[..., Any], *args: Any) -> Flow[Any]:
+    """`value = yield from invoke(fn, ...)` inside a flow."""
+    return (yield Invoke(fn, args))
+
+
+def drive(db: SyncRunner, flow: Flow[T]) -> T:
+    """Run a flow to its end, blocking."""
+    step, value = flow.send, cast(Any, None)
+    while True:
+        try:
+            effect = step(value)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+        try:
+            step, value = flow.send, _perform(db, effect)
+        except BaseException as exc:  # surfaces inside the flow, where try/except is natural
+            step, value = flow.throw, exc
+
+
+def _perform(db: SyncRunner, effect: Call[Any] | Invoke | Sleep) -> Any:
+    match effect:
+        case Call():
+            return db.run(effect)
+        case Invoke(fn, args):
+            result = fn(*args)
+            if inspect.isawaitable(result):
+                close = getattr(result, "close", None)
+                if close:
+                    close()
+                raise AgentOSError(
+                    f"{getattr(fn, '__name__', fn)!r} is async, and this API blocks",
+                    hint="pass a plain function here, or use the async API (agentos.core.app)",
+                )
+            return result
+        case Sleep(seconds):
+            time.sleep(seconds)
+            return None
+
+
+async def adrive(db: AsyncRunner, flow: Flow[T]) -> T:
+    """Run a flow to its end, awaited."""
+    step, value = flow.send, cast(Any, None)
+    while True:
+        try:
+            effect = step(value)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+        try:
+            step, value = flow.send, await _aperform(db, effect)
+        except BaseException as exc:  # as in `drive`; CancelledError too, so that a flow can clean up
+            step, value = flow.throw, exc
+
+
+async def _aperform(db: AsyncRunner, effect: Call[Any] | Invoke | Sleep) -> Any:
+    match effect:
+        case Call():
+            return await db.run(effect)
+        case Invoke(fn, args):
+            if inspect.iscoroutinefunction(fn):
+                return await fn(*args)
+            result = await asyncio.to_thread(fn, *args)
+            return await result if inspect.isawaitable(result) else result
+        case Sleep(seconds):
+            await asyncio.sleep(seconds)
+            return None
+
+
+def run_call(conn: psycopg.Connection[Any], call: Call[T]) -> T:
+    """Run a call on a psycopg connection, in whatever transaction it is in.
+
+    Raises the class of `agentos.store.errors` that the SQLSTATE names, DatabaseUnavailable if the connection broke.
+    """
+    try:
+        with psycopg.RawCursor(conn, row_factory=psycopg.rows.dict_row) as cursor:
+            return call.read(cursor.execute(call.sql, call.args).fetchall())
+    except psycopg.Error as exc:
+        raise_mapped(exc)
+
+
+async def arun_call(conn: Any, call: Call[T]) -> T:
+    """The same on an asyncpg connection (or its pool proxy)."""
+    try:
+        return call.read(await conn.fetch(call.sql, *call.args))
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+        raise_mapped(exc)
+
+
+def raise_mapped(exc: BaseException) -> NoReturn:
+    """Raise our error for a driver's. Classified by SQLSTATE alone: asyncpg files ours under FatalPostgresError."""
+    code = getattr(exc, "sqlstate", None)
+    if code is None or code[:2] in ("08", "57") or code == "53300":
+        if code != "57014":  # query_canceled: the statement timed out, the connection is fine
+            raise DatabaseUnavailable(
+                f"the database did not answer: {_first_line(exc)}",
+                hint="check that it runs and can be reached; what was asked may or may not have happened",
+            ) from exc
+    message, hint, detail = _texts(exc)
+    if mapped := from_sqlstate(code or "", message, hint, detail):
+        raise mapped from exc
+    if code in ("3F000", "42P01", "42883"):
+        raise SchemaMissing(
+            f"the database has no (complete) agentos schema: {message}", hint="run `agentos migrate`"
+        ) from exc
+    raise exc
+
+
+def _texts(exc: BaseException) -> tuple[str, str | None, str | None]:
+    diag = getattr(exc, "diag", None)
+    if diag is not None:
+        return diag.message_primary or str(exc), diag.message_hint, diag.message_detail
+    return getattr(exc, "message", None) or str(exc), getattr(exc, "hint", None), getattr(exc, "detail", None)
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc) or type(exc).__name__).splitlines()[0]
+
+
+__all__ = [
+    "AsyncRunner", "Call", "Flow", "Invoke", "MissingPrivilege", "Sleep", "SyncRunner", "adrive", "arun_call", "do",
+    "drive", "invoke", "raise_mapped", "run_call",
+]  # fmt: skip

@@ -1,0 +1,137 @@
+-- nothing -> ready | waiting | scheduled
+
+CREATE FUNCTION agentos.lane_of(p_queue text, p_kind text) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE v_lane integer;
+BEGIN
+    SELECT l.lane INTO v_lane FROM agentos.lanes l
+      WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = 0 AND l.fairness_key = '';
+    IF v_lane IS NULL THEN
+        INSERT INTO agentos.lanes (queue, kind) VALUES (p_queue, p_kind) ON CONFLICT DO NOTHING;
+        SELECT l.lane INTO v_lane FROM agentos.lanes l
+          WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = 0 AND l.fairness_key = '';
+    END IF;
+    RETURN v_lane;
+END $$;
+
+CREATE FUNCTION agentos.lanes_of(p_queues text[], p_kinds text[]) RETURNS TABLE (lane integer) LANGUAGE sql AS $$
+    SELECT agentos.lane_of(q, k) FROM unnest(p_queues) q CROSS JOIN unnest(p_kinds) k
+$$;
+
+CREATE FUNCTION agentos.insert_record(p_task text, p_kind text, p_title text, p_payload json, p_queue text, p_single bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO agentos.task_records (task_id, kind, title, payload, queue, single, created_at)
+    VALUES (p_task, p_kind, p_title, p_payload, p_queue, p_single, agentos.clock());
+EXCEPTION WHEN unique_violation THEN
+    RAISE EXCEPTION 'task % exists already', p_task
+        USING ERRCODE = 'AG006', HINT = 'choose another task_id, or leave it out and one is made';
+END $$;
+
+-- One task of one item: three rows.
+CREATE FUNCTION agentos.submit(p_task text, p_kind text, p_title text, p_payload text, p_queue text, p_priority integer,
+                               p_max_attempts integer, p_timeout_s real, p_delay_s float8) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    v_item bigint := nextval('agentos.item_ids');
+    v_lane integer := agentos.lane_of(p_queue, p_kind);
+    v_rank bigint := agentos.rank_of(agentos.clock(), p_priority);
+BEGIN
+    PERFORM agentos.insert_record(p_task, p_kind, p_title, NULL, p_queue, v_item);
+    INSERT INTO agentos.work_items (item_id, task_id, seq, lane, max_attempts, single, timeout_s, rank, payload)
+    VALUES (v_item, p_task, 1, v_lane, p_max_attempts, true, p_timeout_s, v_rank, p_payload::json);
+    IF p_delay_s > 0 THEN
+        INSERT INTO agentos.scheduled (item_id, run_at, lane, rank, attempt, failures, crashes)
+        VALUES (v_item, agentos.clock() + make_interval(secs => p_delay_s), v_lane, v_rank, 0, 0, 0);
+    ELSE
+        INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+        VALUES (v_lane, v_rank, nextval('agentos.ready_seqs'), v_item, 0, 0, 0);
+    END IF;
+    RETURN v_item;
+END $$;
+
+-- A task of any number of items (none: created, nothing claimable). p_items: [{key, kind, payload, depends_on, queue,
+-- max_attempts, timeout_s}].
+CREATE FUNCTION agentos.create_task(p_task text, p_title text, p_kind text, p_payload text, p_queue text, p_items text,
+                                    p_priority integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE v_items integer;
+BEGIN
+    PERFORM agentos.insert_record(p_task, p_kind, p_title, p_payload::json, p_queue, NULL);
+    INSERT INTO agentos.task_heads (task_id, open_items) VALUES (p_task, 0);
+    v_items := agentos.insert_items(p_task, p_queue, p_items, agentos.rank_of(agentos.clock(), p_priority));
+    UPDATE agentos.task_heads SET open_items = v_items WHERE task_id = p_task;
+    RETURN v_items;
+END $$;
+
+-- Adds items to a task whose head the caller has locked or just made. An item whose key the task already has is left
+-- as it is, so that a planner that died after its commit may say the same again. Returns how many were new.
+CREATE FUNCTION agentos.insert_items(p_task text, p_queue text, p_items text, p_rank bigint) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE v_new bigint[]; v_first integer;
+BEGIN
+    SELECT coalesce(max(seq), 0) INTO v_first FROM agentos.work_items WHERE task_id = p_task;
+    WITH made AS (
+        INSERT INTO agentos.work_items (item_id, task_id, seq, lane, max_attempts, single, timeout_s, rank, key, payload)
+        SELECT nextval('agentos.item_ids'), p_task, v_first + i.n, agentos.lane_of(coalesce(i.queue, p_queue), i.kind),
+               coalesce(i.max_attempts, 5), false, i.timeout_s, p_rank, coalesce(i.key, 'item-' || (v_first + i.n)),
+               coalesce(i.payload, '{}')
+          FROM ROWS FROM (json_to_recordset(p_items::json) AS (key text, kind text, payload json, depends_on json,
+                          queue text, max_attempts integer, timeout_s real)) WITH ORDINALITY
+               AS i(key, kind, payload, depends_on, queue, max_attempts, timeout_s, n)
+         ORDER BY i.n
+        ON CONFLICT (task_id, key) WHERE key IS NOT NULL DO NOTHING
+        RETURNING item_id)
+    SELECT coalesce(array_agg(item_id ORDER BY item_id), '{}') INTO v_new FROM made;
+    PERFORM agentos.insert_deps(p_task, p_items);
+    WITH counted AS (
+        SELECT w.*, (SELECT count(*) FROM agentos.item_deps d WHERE d.item_id = w.item_id
+                        AND NOT EXISTS (SELECT 1 FROM agentos.outcomes o
+                                         WHERE o.item_id = d.needs AND o.status = 'completed')) AS pending
+          FROM agentos.work_items w WHERE w.item_id = ANY (v_new)),
+    parked AS (
+        INSERT INTO agentos.waiting (item_id, task_id, reason, pending, since, lane, rank, attempt, failures, crashes)
+        SELECT item_id, task_id, 'dependencies', pending, agentos.clock(), lane, rank, 0, 0, 0 FROM counted WHERE pending > 0)
+    INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+    SELECT lane, rank, nextval('agentos.ready_seqs'), item_id, 0, 0, 0 FROM counted WHERE pending = 0 ORDER BY item_id;
+    RETURN cardinality(v_new);
+END $$;
+
+-- The edges of p_items (`depends_on`: keys of the same task). Cycles are refused before the call, where the plan is
+-- parsed; here an unknown key and an item that needs itself are.
+CREATE FUNCTION agentos.insert_deps(p_task text, p_items text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_bad text;
+BEGIN
+    WITH edges AS (
+        SELECT i.key, d.needs FROM json_to_recordset(p_items::json) AS i(key text, depends_on json)
+         CROSS JOIN LATERAL json_array_elements_text(coalesce(i.depends_on, '[]')) AS d(needs)),
+    resolved AS (
+        SELECT e.key, e.needs, w.item_id, n.item_id AS needs_id FROM edges e
+          LEFT JOIN agentos.work_items w ON w.task_id = p_task AND w.key = e.key
+          LEFT JOIN agentos.work_items n ON n.task_id = p_task AND n.key = e.needs),
+    made AS (
+        INSERT INTO agentos.item_deps (needs, item_id)
+        SELECT needs_id, item_id FROM resolved WHERE needs_id <> item_id ON CONFLICT DO NOTHING)
+    SELECT min(needs) INTO v_bad FROM resolved WHERE needs_id IS NULL OR item_id IS NULL OR needs_id = item_id;
+    IF v_bad IS NOT NULL THEN
+        RAISE EXCEPTION 'an item depends on %, which is itself or which task % does not have', v_bad, p_task
+            USING ERRCODE = 'AG009', HINT = 'depends_on takes keys of other items of the same task';
+    END IF;
+END $$;
+
+-- More items for the task of a held item: what a planner writes, under its fence. Makes a one-item task a task of many.
+CREATE FUNCTION agentos.expand(p_item bigint, p_worker bigint, p_token uuid, p_items text) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE v_task text := agentos.fence_live(p_item, p_worker, p_token); v_new integer; v_queue text; v_rank bigint;
+BEGIN
+    INSERT INTO agentos.task_heads (task_id, open_items) VALUES (v_task, 1) ON CONFLICT DO NOTHING;
+    UPDATE agentos.task_heads SET open_items = coalesce(open_items, 1) WHERE task_id = v_task;
+    SELECT l.queue, w.rank INTO v_queue, v_rank
+      FROM agentos.work_items w JOIN agentos.lanes l USING (lane) WHERE w.item_id = p_item;
+    v_new := agentos.insert_items(v_task, v_queue, p_items, v_rank);
+    UPDATE agentos.task_heads SET open_items = open_items + v_new WHERE task_id = v_task;
+    RETURN v_new;
+END $$;
+
+-- Only the coordinator's and the submitter's hint: outside every hot transaction, because NOTIFY takes a global lock
+-- at commit (inside submit it halves the rate).
+CREATE FUNCTION agentos.wake(p_queues text[]) RETURNS void LANGUAGE sql AS $$
+    SELECT pg_notify('agentos_wake', q) FROM unnest(p_queues) q
+$$;

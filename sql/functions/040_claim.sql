@@ -1,0 +1,156 @@
+-- ready -> held
+
+CREATE TYPE agentos.claimed AS (
+    item_id bigint, token uuid, lane integer, attempt integer, failures integer, crashes integer, claimed_at timestamptz,
+    task_id text, seq integer, key text, queue text, kind text, payload text, max_attempts integer, timeout_s float8, cancelled boolean
+);
+
+-- The claim's own workers row, locked against the declaration of its death; without it a claim racing that
+-- declaration strands items for ever. FOR KEY SHARE lets beats pass.
+CREATE FUNCTION agentos.hold_epoch(p_worker bigint, p_epoch integer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM agentos.enter_fence();
+    PERFORM 1 FROM agentos.workers w
+      WHERE w.worker_id = p_worker AND w.state = 'alive' AND w.claim_epoch = p_epoch FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'worker % may not claim: it is not alive, or its claim epoch is not % any more', p_worker, p_epoch
+            USING ERRCODE = 'AG005', HINT = 'drop everything it held and start again under a new worker id';
+    END IF;
+END $$;
+
+-- What a claim returns for rows it now holds. Read in a statement of its own, after the locks.
+CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF agentos.claimed LANGUAGE sql AS $$
+    SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
+           w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
+           coalesce(t.cancel_requested, false)
+      FROM unnest(p_held) h
+      JOIN agentos.work_items w USING (item_id)
+      JOIN agentos.lanes l ON l.lane = abs(h.lane)
+      LEFT JOIN agentos.task_heads t USING (task_id)
+$$;
+
+-- Takes up to p_limit items from p_lanes, in the order given, oldest rank first. The pick is MATERIALIZED (otherwise
+-- LIMIT may run more than once and over-claim) and deletes by ctid, which a lease_ready row never changes.
+-- A last row of nulls says: work waits in p_solo, the lanes of items that must run alone.
+-- The planner settings keep one plan, the index in order, whatever stale statistics say.
+CREATE FUNCTION agentos.claim(p_worker bigint, p_epoch integer, p_lanes integer[], p_limit integer, p_solo integer[])
+RETURNS SETOF agentos.claimed LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE v_held agentos.lease_held[]; v_taken bigint;
+BEGIN
+    PERFORM agentos.hold_epoch(p_worker, p_epoch);
+    IF p_limit > 0 THEN
+        WITH picked AS MATERIALIZED (
+            SELECT r.row_at FROM unnest(p_lanes) WITH ORDINALITY AS l(lane, n)
+             CROSS JOIN LATERAL (SELECT r.ctid AS row_at FROM agentos.lease_ready r WHERE r.lane = l.lane
+                                  ORDER BY r.rank, r.seq LIMIT p_limit FOR UPDATE SKIP LOCKED) r
+             LIMIT p_limit),
+        taken AS (
+            DELETE FROM agentos.lease_ready WHERE ctid = ANY (ARRAY(SELECT row_at FROM picked)) RETURNING *),
+        held AS (
+            INSERT INTO agentos.lease_held (item_id, worker_id, token, lane, rank, attempt, failures, crashes, started, claimed_at)
+            SELECT item_id, p_worker, gen_random_uuid(), lane, rank, attempt + 1, failures, crashes, true, agentos.clock()
+              FROM taken ON CONFLICT DO NOTHING RETURNING *)
+        SELECT (SELECT array_agg(held) FROM held), (SELECT count(*) FROM taken) INTO v_held, v_taken;
+        PERFORM agentos.report_duplicates(p_worker, v_taken - coalesce(cardinality(v_held), 0));
+        RETURN QUERY SELECT * FROM agentos.claimed_rows(v_held);
+    END IF;
+    IF EXISTS (SELECT 1 FROM unnest(p_solo) s CROSS JOIN LATERAL
+                 (SELECT 1 FROM agentos.lease_ready r WHERE r.lane = s LIMIT 1) r) THEN
+        RETURN NEXT NULL::agentos.claimed;
+    END IF;
+END $$;
+
+-- A ready row for an item that is held already must not be: it is dropped, and said. One would otherwise stop a lane.
+CREATE FUNCTION agentos.report_duplicates(p_worker bigint, p_count bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_count > 0 THEN
+        RAISE WARNING 'agentos: % ready rows were for items held already', p_count;
+        PERFORM agentos.note('', NULL, 'duplicate_ready_rows', NULL, p_worker, json_build_object('count', p_count));
+    END IF;
+END $$;
+
+-- The same for the items of one task, in any lane: what a runner without a worker process does. Costs a walk over the
+-- ready rows of the task's lanes. p_lease_s: the lease ends by itself unless renewed; null: it lives as long as its worker.
+CREATE FUNCTION agentos.claim_task(p_worker bigint, p_epoch integer, p_task text, p_limit integer, p_lease_s float8)
+RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM agentos.hold_epoch(p_worker, p_epoch);
+    RETURN QUERY SELECT * FROM agentos.claim_rows_at(p_worker, p_lease_s, ARRAY(
+        SELECT r.ctid FROM agentos.lease_ready r
+         WHERE r.lane IN (SELECT s * w.lane FROM agentos.work_items w, (VALUES (1), (-1)) v(s) WHERE w.task_id = p_task)
+           AND r.item_id IN (SELECT w.item_id FROM agentos.work_items w WHERE w.task_id = p_task)
+         ORDER BY r.rank, r.seq LIMIT p_limit FOR UPDATE SKIP LOCKED));
+END $$;
+
+-- The same for one item of any of these kinds (null: any kind): what `LeaseManager.acquire_lease` does.
+CREATE FUNCTION agentos.claim_one(p_worker bigint, p_epoch integer, p_kinds text[], p_lease_s float8)
+RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM agentos.hold_epoch(p_worker, p_epoch);
+    UPDATE agentos.workers w SET expires_at = greatest(w.expires_at, agentos.clock() + make_interval(secs => p_lease_s))
+     WHERE w.worker_id = p_worker;
+    RETURN QUERY SELECT * FROM agentos.claim_rows_at(p_worker, p_lease_s, ARRAY(
+        SELECT x.row_at FROM agentos.lanes l CROSS JOIN (VALUES (1), (-1)) v(s)
+         CROSS JOIN LATERAL (SELECT r.ctid AS row_at, r.rank FROM agentos.lease_ready r WHERE r.lane = v.s * l.lane
+                              ORDER BY r.rank, r.seq LIMIT 1 FOR UPDATE SKIP LOCKED) x
+         WHERE p_kinds IS NULL OR l.kind = ANY (p_kinds)
+         LIMIT 1));
+END $$;
+
+-- p_rows: ctids of lease_ready rows that this transaction has locked.
+CREATE FUNCTION agentos.claim_rows_at(p_worker bigint, p_lease_s float8, p_rows tid[]) RETURNS SETOF agentos.claimed
+LANGUAGE plpgsql AS $$
+DECLARE v_held agentos.lease_held[];
+BEGIN
+    WITH taken AS (DELETE FROM agentos.lease_ready WHERE ctid = ANY (p_rows) RETURNING *),
+    held AS (
+        INSERT INTO agentos.lease_held (item_id, worker_id, token, lane, rank, attempt, failures, crashes, started,
+                                        claimed_at, expires_at)
+        SELECT item_id, p_worker, gen_random_uuid(), lane, rank, attempt + 1, failures, crashes, true, t,
+               t + make_interval(secs => p_lease_s)
+          FROM taken CROSS JOIN agentos.clock() AS t ON CONFLICT DO NOTHING RETURNING *)
+    SELECT array_agg(held) FROM held INTO v_held;
+    RETURN QUERY SELECT * FROM agentos.claimed_rows(v_held);
+END $$;
+
+-- Makes sure that a runner has something to claim: a task without items gets its planning item, in a queue no worker
+-- serves. Refuses while somebody alive holds an item. Returns the status if the task has ended, else null.
+CREATE FUNCTION agentos.begin_run(p_task text, p_worker bigint) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE v_status text; v_holder text;
+BEGIN
+    PERFORM agentos.require_task(p_task);
+    PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = p_task FOR UPDATE;
+    SELECT t.status INTO v_status FROM agentos.tasks t WHERE t.task_id = p_task;
+    IF v_status IN ('completed', 'failed', 'cancelled') THEN RETURN v_status; END IF;
+    PERFORM agentos.refuse_held(p_task, p_worker);
+    IF NOT EXISTS (SELECT 1 FROM agentos.work_items w WHERE w.task_id = p_task) THEN
+        UPDATE agentos.task_heads t SET open_items = agentos.insert_items(p_task, '@runner',
+            json_build_array(json_build_object('key', 'plan', 'kind', 'plan', 'payload',
+                json_build_object('goal', r.title)))::text, agentos.rank_of(agentos.clock(), 0))
+          FROM agentos.task_records r WHERE t.task_id = p_task AND r.task_id = p_task;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION agentos.require_task(p_task text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM agentos.task_records r WHERE r.task_id = p_task) THEN
+        RAISE EXCEPTION 'no task has the id %', quote_literal(p_task) USING ERRCODE = 'AG003',
+            HINT = 'create it first: TaskManager().create_task(title, task_id=...)';
+    END IF;
+END $$;
+
+-- Raises when a living worker other than p_worker (null: any) holds an item of the task.
+CREATE FUNCTION agentos.refuse_held(p_task text, p_worker bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_holder text;
+BEGIN
+    SELECT format('%s on %s (pid %s)', k.label, k.host, k.pid) INTO v_holder
+      FROM agentos.work_items w JOIN agentos.lease_held h USING (item_id) JOIN agentos.workers k USING (worker_id)
+     WHERE w.task_id = p_task AND h.worker_id IS DISTINCT FROM p_worker AND k.state IN ('alive', 'draining')
+       AND least(k.expires_at, h.expires_at) > agentos.clock() LIMIT 1;
+    IF v_holder IS NOT NULL THEN
+        RAISE EXCEPTION 'task % is held by %', p_task, v_holder USING ERRCODE = 'AG002',
+            HINT = 'wait until it ends (agentos wait ' || p_task || ') or cancel it (agentos cancel ' || p_task || ')';
+    END IF;
+END $$;

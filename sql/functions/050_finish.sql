@@ -1,0 +1,132 @@
+-- held -> outcome | scheduled | ready | waiting
+
+CREATE TYPE agentos.ended AS (
+    item_id bigint, token uuid, worker_id bigint, lane integer, rank bigint, attempt integer, failures smallint,
+    crashes smallint, claimed_at timestamptz
+);
+
+-- Takes these leases away from their holder for good: locked in item order as (item, token) pairs, then deleted.
+-- `token = ANY (...)` would let a stale token of one item through with the fresh one of another.
+CREATE FUNCTION agentos.end_leases(p_worker bigint, p_items bigint[], p_tokens uuid[]) RETURNS agentos.ended[]
+LANGUAGE plpgsql AS $$
+DECLARE v_mine bigint[]; v_ended agentos.ended[];
+BEGIN
+    PERFORM agentos.enter_fence();
+    v_mine := ARRAY(
+        SELECT h.item_id FROM unnest(p_items, p_tokens) AS u(item_id, token)
+          JOIN agentos.lease_held h ON h.item_id = u.item_id AND h.token = u.token AND h.worker_id = p_worker
+         WHERE h.expires_at IS NULL OR h.expires_at > agentos.clock()
+         ORDER BY h.item_id FOR UPDATE OF h);
+    WITH gone AS (DELETE FROM agentos.lease_held WHERE item_id = ANY (v_mine) RETURNING *)
+    SELECT coalesce(array_agg((g.item_id, g.token, g.worker_id, g.lane, g.rank, g.attempt, g.failures, g.crashes,
+                               g.claimed_at)::agentos.ended), '{}') INTO v_ended FROM gone g;
+    RETURN v_ended;
+END $$;
+
+-- Completes many items in one commit. Returns those that were fenced off: nothing was written for them.
+CREATE FUNCTION agentos.complete(p_worker bigint, p_items bigint[], p_tokens uuid[], p_results text[]) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE v_ended agentos.ended[] := agentos.end_leases(p_worker, p_items, p_tokens);
+BEGIN
+    INSERT INTO agentos.outcomes (item_id, token, worker_id, attempt, failures, crashes, status, claimed_at, finished_at, result)
+    SELECT e.item_id, e.token, e.worker_id, e.attempt, e.failures, e.crashes, 'completed', e.claimed_at, agentos.clock(),
+           u.result::json
+      FROM unnest(v_ended) e JOIN unnest(p_items, p_results) AS u(item_id, result) USING (item_id);
+    PERFORM agentos.settle(ARRAY(SELECT e.item_id FROM unnest(v_ended) e), true);
+    RETURN ARRAY(SELECT u FROM unnest(p_items) u EXCEPT SELECT e.item_id FROM unnest(v_ended) e);
+END $$;
+
+-- The reply to `complete` was lost: which of these items ended under exactly this token.
+CREATE FUNCTION agentos.ended_by(p_items bigint[], p_tokens uuid[]) RETURNS bigint[] LANGUAGE sql AS $$
+    SELECT coalesce(array_agg(o.item_id), '{}') FROM unnest(p_items, p_tokens) AS u(item_id, token)
+      JOIN agentos.outcomes o ON o.item_id = u.item_id AND o.token = u.token
+$$;
+
+-- The handler raised (or must never run: p_terminal). Below max_attempts the item is scheduled again, after p_delay_s
+-- or an exponential 1 s, 2 s, 4 s ... (at most 5 min, jittered by a quarter).
+CREATE FUNCTION agentos.fail(p_worker bigint, p_item bigint, p_token uuid, p_error text, p_terminal boolean, p_delay_s float8,
+                             p_status text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v_ended agentos.ended[] := agentos.end_leases(p_worker, ARRAY[p_item], ARRAY[p_token]);
+    v_item agentos.work_items; v_failures integer; v_delay float8;
+BEGIN
+    IF cardinality(v_ended) = 0 THEN
+        RAISE EXCEPTION 'the lease on item % is no longer held by worker %', p_item, p_worker USING ERRCODE = 'AG001',
+            HINT = 'nothing to do: another worker resumes it from its last checkpoint';
+    END IF;
+    SELECT * INTO v_item FROM agentos.work_items w WHERE w.item_id = p_item;
+    v_failures := (v_ended[1]).failures + CASE WHEN p_status = 'cancelled' THEN 0 ELSE 1 END;
+    IF p_terminal OR v_failures >= v_item.max_attempts THEN
+        INSERT INTO agentos.outcomes (item_id, token, worker_id, attempt, failures, crashes, status, claimed_at, finished_at, error)
+        SELECT e.item_id, e.token, e.worker_id, e.attempt, v_failures, e.crashes, p_status, e.claimed_at, agentos.clock(),
+               p_error::json FROM unnest(v_ended) e;
+        PERFORM agentos.settle(ARRAY[p_item], false);
+        RETURN p_status;
+    END IF;
+    v_delay := coalesce(p_delay_s, least(300, 2 ^ (v_failures - 1)) * (0.875 + random() / 4));
+    INSERT INTO agentos.scheduled (item_id, run_at, lane, rank, attempt, failures, crashes)
+    SELECT e.item_id, agentos.clock() + make_interval(secs => v_delay), e.lane, e.rank, e.attempt, v_failures, e.crashes
+      FROM unnest(v_ended) e;
+    PERFORM agentos.note(v_item.task_id, p_item, 'attempt_failed', (v_ended[1]).attempt, p_worker, p_error::json);
+    RETURN 'scheduled';
+END $$;
+
+-- Gives items back untouched: neither a failure nor a crash is charged. Returns those given back.
+CREATE FUNCTION agentos.release(p_worker bigint, p_items bigint[], p_tokens uuid[]) RETURNS bigint[] LANGUAGE sql AS $$
+    WITH ended AS MATERIALIZED (SELECT e.* FROM unnest(agentos.end_leases(p_worker, p_items, p_tokens)) e),
+    ready AS (
+        INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+        SELECT e.lane, e.rank, nextval('agentos.ready_seqs'), e.item_id, e.attempt, e.failures, e.crashes FROM ended e)
+    SELECT coalesce(array_agg(item_id), '{}') FROM ended
+$$;
+
+-- Puts off the end of a lease that has its own (LeaseManager).
+CREATE FUNCTION agentos.renew(p_worker bigint, p_item bigint, p_token uuid, p_lease_s float8) RETURNS timestamptz
+LANGUAGE plpgsql AS $$
+DECLARE v_until timestamptz := agentos.clock() + make_interval(secs => p_lease_s);
+BEGIN
+    PERFORM agentos.fence(p_item, p_worker, p_token);
+    UPDATE agentos.lease_held SET expires_at = v_until WHERE item_id = p_item;
+    UPDATE agentos.workers SET expires_at = greatest(expires_at, v_until), beat_at = agentos.clock() WHERE worker_id = p_worker;
+    RETURN v_until;
+END $$;
+
+-- Parks an item until a person answers; asking the same again keeps the answer.
+CREATE FUNCTION agentos.ask(p_worker bigint, p_item bigint, p_token uuid, p_question text, p_shown text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE v_task text := agentos.fence_live(p_item, p_worker, p_token); v_ended agentos.ended[];
+BEGIN
+    INSERT INTO agentos.approvals (item_id, task_id, question, shown, asked_at)
+    VALUES (p_item, v_task, p_question, p_shown::json, agentos.clock()) ON CONFLICT (item_id) DO UPDATE
+       SET question = p_question, shown = p_shown::json, asked_at = agentos.clock(), approved = NULL, answered_at = NULL;
+    v_ended := agentos.end_leases(p_worker, ARRAY[p_item], ARRAY[p_token]);
+    INSERT INTO agentos.waiting (item_id, task_id, reason, pending, since, lane, rank, attempt, failures, crashes)
+    SELECT e.item_id, v_task, 'approval', 0, agentos.clock(), e.lane, e.rank, e.attempt, e.failures, e.crashes
+      FROM unnest(v_ended) e;
+END $$;
+
+-- The person's answer; the item is ready again. Returns how many items of the task were waiting for one.
+CREATE FUNCTION agentos.answer(p_task text, p_approved boolean, p_by text) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE v_items bigint[];
+BEGIN
+    PERFORM agentos.require_task(p_task);
+    WITH woken AS (DELETE FROM agentos.waiting WHERE task_id = p_task AND reason = 'approval' RETURNING *),
+    answered AS (
+        UPDATE agentos.approvals a SET approved = p_approved, answered_by = p_by, answered_at = agentos.clock()
+          FROM woken k WHERE a.item_id = k.item_id),
+    ready AS (
+        INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+        SELECT lane, rank, nextval('agentos.ready_seqs'), item_id, attempt, failures, crashes FROM woken)
+    SELECT array_agg(item_id) FROM woken INTO v_items;
+    IF v_items IS NULL THEN
+        RAISE EXCEPTION 'task % is not waiting for an approval', p_task USING ERRCODE = 'AG011',
+            HINT = 'see what it is doing: agentos show ' || p_task;
+    END IF;
+    PERFORM agentos.note(p_task, i, CASE WHEN p_approved THEN 'approved' ELSE 'rejected' END, NULL, NULL,
+                         json_build_object('by', p_by)) FROM unnest(v_items) i;
+    RETURN cardinality(v_items);
+END $$;
+
+CREATE FUNCTION agentos.approval_of(p_item bigint) RETURNS boolean LANGUAGE sql AS $$
+    SELECT a.approved FROM agentos.approvals a WHERE a.item_id = p_item
+$$;

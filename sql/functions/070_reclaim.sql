@@ -1,0 +1,111 @@
+-- held -> ready | quarantined, scheduled -> ready: what the coordinator does. All of it is safe with any number of them.
+
+-- Separate statements: lock and mark the dead, then lock their leases, then move them. One joined statement takes
+-- leases from a worker that has just beaten. Looks at *all* leases without a living worker, not only fresh deaths.
+-- Crashes are charged to started items only; from the first on, the item goes to its lane's solo twin (-lane).
+CREATE FUNCTION agentos.reclaim(p_limit integer, p_max_crashes integer)
+RETURNS TABLE (item_id bigint, task_id text, worker_id bigint, crashes integer, quarantined boolean) LANGUAGE plpgsql AS $$
+DECLARE v_dead bigint[]; v_items bigint[]; v_ended agentos.ended[];
+BEGIN
+    PERFORM agentos.enter_fence();
+    v_dead := ARRAY(SELECT w.worker_id FROM agentos.workers w
+                     WHERE w.state IN ('alive', 'draining') AND w.expires_at <= agentos.clock() FOR UPDATE SKIP LOCKED);
+    UPDATE agentos.workers w SET state = 'dead' WHERE w.worker_id = ANY (v_dead);
+    v_items := ARRAY(
+        SELECT h.item_id FROM agentos.lease_held h
+         WHERE h.expires_at <= agentos.clock()
+            OR NOT EXISTS (SELECT 1 FROM agentos.workers w WHERE w.worker_id = h.worker_id AND w.state IN ('alive', 'draining'))
+         ORDER BY h.item_id LIMIT p_limit FOR UPDATE OF h SKIP LOCKED);
+    IF cardinality(v_items) = 0 THEN RETURN; END IF;
+    WITH gone AS (DELETE FROM agentos.lease_held h WHERE h.item_id = ANY (v_items) RETURNING h.*)
+    SELECT array_agg((g.item_id, g.token, g.worker_id, g.lane, g.rank, g.attempt, g.failures,
+                      g.crashes + g.started::integer, g.claimed_at)::agentos.ended) INTO v_ended FROM gone g;
+    PERFORM agentos.requeue(ARRAY(SELECT e FROM unnest(v_ended) e WHERE e.crashes < p_max_crashes));
+    PERFORM agentos.quarantine(ARRAY(SELECT e FROM unnest(v_ended) e WHERE e.crashes >= p_max_crashes));
+    PERFORM agentos.note(w.task_id, e.item_id, 'lease_reclaimed', e.attempt, e.worker_id,
+                         json_build_object('crashes', e.crashes, 'claimed_at', e.claimed_at))
+       FROM unnest(v_ended) e JOIN agentos.work_items w USING (item_id);
+    RETURN QUERY SELECT e.item_id, w.task_id, e.worker_id, e.crashes::integer, e.crashes >= p_max_crashes
+      FROM unnest(v_ended) e JOIN agentos.work_items w USING (item_id);
+END $$;
+
+CREATE FUNCTION agentos.requeue(p_ended agentos.ended[]) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+    SELECT CASE WHEN e.crashes > 0 THEN -abs(e.lane) ELSE e.lane END, e.rank, nextval('agentos.ready_seqs'), e.item_id,
+           e.attempt, e.failures, e.crashes FROM unnest(p_ended) e
+$$;
+
+CREATE FUNCTION agentos.quarantine(p_ended agentos.ended[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(p_ended) = 0 THEN RETURN; END IF;
+    INSERT INTO agentos.outcomes (item_id, token, worker_id, attempt, failures, crashes, status, claimed_at, finished_at, error)
+    SELECT e.item_id, e.token, e.worker_id, e.attempt, e.failures, e.crashes, 'quarantined', e.claimed_at, agentos.clock(),
+           json_build_object('type', 'Quarantined', 'message',
+                             format('its worker process died %s times while it ran', e.crashes))
+      FROM unnest(p_ended) e;
+    PERFORM agentos.settle(ARRAY(SELECT e.item_id FROM unnest(p_ended) e), false);
+END $$;
+
+-- Leases without a living worker that a sweep had to skip, with whoever locks them: [{item_id, pid, query}].
+CREATE FUNCTION agentos.blocked_leases() RETURNS TABLE (item_id bigint, worker_id bigint, pid integer, query text) LANGUAGE sql AS $$
+    SELECT h.item_id, h.worker_id, a.pid, a.query FROM agentos.lease_held h
+      LEFT JOIN LATERAL (
+          SELECT s.pid, left(s.query, 200) AS query FROM pg_locks k JOIN pg_stat_activity s USING (pid)
+           WHERE k.relation = 'agentos.lease_held'::regclass AND k.mode = 'RowShareLock' AND s.pid <> pg_backend_pid()
+             AND s.state = 'idle in transaction' ORDER BY s.xact_start LIMIT 1) a ON true
+     WHERE h.expires_at <= agentos.clock()
+        OR NOT EXISTS (SELECT 1 FROM agentos.workers w WHERE w.worker_id = h.worker_id AND w.state IN ('alive', 'draining'))
+$$;
+
+-- Items whose time has come. Returns the queues that got some.
+CREATE FUNCTION agentos.promote(p_limit integer) RETURNS text[] LANGUAGE sql AS $$
+    WITH due AS MATERIALIZED (
+        SELECT s.item_id FROM agentos.scheduled s WHERE s.run_at <= agentos.clock()
+         ORDER BY s.run_at LIMIT p_limit FOR UPDATE SKIP LOCKED),
+    gone AS (DELETE FROM agentos.scheduled s WHERE s.item_id = ANY (ARRAY(SELECT d.item_id FROM due d)) RETURNING *),
+    ready AS (
+        INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+        SELECT lane, rank, nextval('agentos.ready_seqs'), item_id, attempt, failures, crashes FROM gone)
+    SELECT coalesce(array_agg(DISTINCT l.queue), '{}') FROM gone g JOIN agentos.lanes l ON l.lane = abs(g.lane)
+$$;
+
+-- The net under `settle`: tasks whose counters and rows disagree, and dependants whose needs are met, are put right.
+-- A crash cannot make one (settle commits with the outcome); a restored or hand-edited database can.
+CREATE FUNCTION agentos.repair(p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE v_tasks text[]; v_ready bigint[]; v_fixed integer;
+BEGIN
+    v_tasks := ARRAY(SELECT t.task_id FROM agentos.task_heads t WHERE t.status IS NULL AND t.open_items IS NOT NULL
+                       AND EXISTS (SELECT 1 FROM agentos.work_items w WHERE w.task_id = t.task_id)
+                       AND t.open_items <> agentos.count_open(t.task_id)
+                      ORDER BY t.task_id LIMIT p_limit FOR UPDATE SKIP LOCKED);
+    UPDATE agentos.task_heads t SET open_items = agentos.count_open(t.task_id) WHERE t.task_id = ANY (v_tasks);
+    PERFORM agentos.finish_tasks(v_tasks);
+    v_ready := ARRAY(SELECT k.item_id FROM agentos.waiting k WHERE k.reason = 'dependencies' AND NOT EXISTS (
+                        SELECT 1 FROM agentos.item_deps d WHERE d.item_id = k.item_id AND NOT EXISTS (
+                            SELECT 1 FROM agentos.outcomes o WHERE o.item_id = d.needs AND o.status = 'completed'))
+                      ORDER BY k.item_id LIMIT p_limit FOR UPDATE SKIP LOCKED);
+    WITH woken AS (DELETE FROM agentos.waiting k WHERE k.item_id = ANY (v_ready) RETURNING *)
+    INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+    SELECT lane, rank, nextval('agentos.ready_seqs'), item_id, attempt, failures, crashes FROM woken;
+    v_fixed := cardinality(v_tasks) + cardinality(v_ready);
+    RETURN v_fixed;
+END $$;
+
+CREATE FUNCTION agentos.count_open(p_task text) RETURNS integer LANGUAGE sql AS $$
+    SELECT count(*)::integer FROM agentos.work_items w WHERE w.task_id = p_task
+       AND NOT EXISTS (SELECT 1 FROM agentos.outcomes o WHERE o.item_id = w.item_id)
+$$;
+
+-- Leadership saves work, nothing else. Returns the term, or null while another holds it.
+CREATE FUNCTION agentos.lead(p_name text, p_holder bigint, p_ttl_s float8) RETURNS bigint LANGUAGE sql AS $$
+    INSERT INTO agentos.leaders AS l (name, holder, term, expires_at)
+    VALUES (p_name, p_holder, 1, agentos.clock() + make_interval(secs => p_ttl_s))
+    ON CONFLICT (name) DO UPDATE SET holder = p_holder, term = l.term + (l.holder <> p_holder)::integer,
+           expires_at = agentos.clock() + make_interval(secs => p_ttl_s)
+     WHERE l.holder = p_holder OR l.expires_at <= agentos.clock()
+    RETURNING term
+$$;
+
+CREATE FUNCTION agentos.resign(p_name text, p_holder bigint) RETURNS void LANGUAGE sql AS $$
+    UPDATE agentos.leaders SET expires_at = agentos.clock() WHERE name = p_name AND holder = p_holder
+$$;

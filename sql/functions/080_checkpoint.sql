@@ -1,0 +1,104 @@
+-- Checkpoints: gapless per task, because the number is taken by an UPDATE of the head after the lease lock.
+
+-- With a lease (p_token): under its fence. Without one: under the head's lock, and refused while a worker holds an item
+-- of the task. p_step names this commit, so that a writer whose reply was lost can look whether it happened.
+CREATE FUNCTION agentos.commit_checkpoint(
+    p_task text, p_item bigint, p_worker bigint, p_token uuid, p_type text, p_snapshot text, p_sha256 text,
+    p_evidence text, p_ordinal integer, p_host text, p_workspace text, p_step uuid)
+RETURNS TABLE (sequence_number bigint, created_at timestamptz) LANGUAGE plpgsql AS $$
+DECLARE v_seq bigint; v_attempt integer;
+BEGIN
+    IF p_token IS NOT NULL THEN
+        PERFORM agentos.fence_live(p_item, p_worker, p_token);
+        SELECT h.attempt INTO v_attempt FROM agentos.lease_held h WHERE h.item_id = p_item;
+    ELSE
+        PERFORM agentos.enter_fence();
+        PERFORM agentos.require_item(p_task, p_item);
+    END IF;
+    v_seq := agentos.next_seq(p_task);
+    IF p_token IS NULL THEN PERFORM agentos.refuse_held(p_task, NULL); END IF;
+    RETURN QUERY INSERT INTO agentos.checkpoints AS c (task_id, sequence_number, item_id, ordinal, checkpoint_type, step_id,
+            snapshot, snapshot_sha256, evidence, host, workspace, worker_id, attempt, created_at)
+        VALUES (p_task, v_seq, p_item, p_ordinal, p_type, p_step, p_snapshot::json, p_sha256, p_evidence::json, p_host,
+                p_workspace, p_worker, v_attempt, agentos.clock())
+        RETURNING c.sequence_number, c.created_at;
+END $$;
+
+-- The reply to `commit_checkpoint` was lost: what it wrote, if it did.
+CREATE FUNCTION agentos.committed_step(p_task text, p_step uuid)
+RETURNS TABLE (sequence_number bigint, created_at timestamptz) LANGUAGE sql AS $$
+    SELECT c.sequence_number, c.created_at FROM agentos.checkpoints c WHERE c.task_id = p_task AND c.step_id = p_step
+$$;
+
+-- Locks the head until the transaction ends; a task of one item gets its head here.
+CREATE FUNCTION agentos.next_seq(p_task text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE v_seq bigint;
+BEGIN
+    UPDATE agentos.task_heads t SET last_seq = t.last_seq + 1 WHERE t.task_id = p_task RETURNING t.last_seq INTO v_seq;
+    IF v_seq IS NULL THEN
+        PERFORM agentos.require_task(p_task);
+        INSERT INTO agentos.task_heads AS t (task_id, last_seq) VALUES (p_task, 1)
+        ON CONFLICT (task_id) DO UPDATE SET last_seq = t.last_seq + 1 RETURNING t.last_seq INTO v_seq;
+    END IF;
+    RETURN v_seq;
+END $$;
+
+CREATE FUNCTION agentos.require_item(p_task text, p_item bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM agentos.require_task(p_task);
+    IF p_item IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM agentos.work_items w WHERE w.item_id = p_item AND w.task_id = p_task) THEN
+        RAISE EXCEPTION 'task % has no work item %', p_task, p_item USING ERRCODE = 'AG004',
+            HINT = 'omit work_item_id and store it in the snapshot instead: snapshot={"work_item_id": ...}';
+    END IF;
+END $$;
+
+CREATE TYPE agentos.checkpoint_row AS (
+    task_id text, sequence_number bigint, item_id bigint, ordinal integer, checkpoint_type text, snapshot text,
+    snapshot_sha256 text, evidence text, host text, workspace text, created_at timestamptz, superseded_reason text
+);
+
+CREATE FUNCTION agentos.checkpoint_of(p_task text, p_seq bigint) RETURNS SETOF agentos.checkpoint_row LANGUAGE sql AS $$
+    SELECT c.task_id, c.sequence_number, c.item_id, c.ordinal, c.checkpoint_type, c.snapshot::text, c.snapshot_sha256,
+           c.evidence::text, c.host, c.workspace, c.created_at, c.superseded_reason
+      FROM agentos.checkpoints c WHERE c.task_id = p_task AND c.sequence_number = p_seq
+$$;
+
+-- Newest first, before p_before (null: from the end). p_item null: of the whole task.
+CREATE FUNCTION agentos.checkpoints_before(p_task text, p_item bigint, p_before bigint, p_limit integer)
+RETURNS SETOF agentos.checkpoint_row LANGUAGE sql AS $$
+    SELECT c.task_id, c.sequence_number, c.item_id, c.ordinal, c.checkpoint_type, c.snapshot::text, c.snapshot_sha256,
+           c.evidence::text, c.host, c.workspace, c.created_at, c.superseded_reason
+      FROM agentos.checkpoints c
+     WHERE c.task_id = p_task AND (p_item IS NULL OR c.item_id = p_item) AND (p_before IS NULL OR c.sequence_number < p_before)
+       AND c.superseded_at IS NULL
+     ORDER BY c.sequence_number DESC LIMIT p_limit
+$$;
+
+-- Checkpoints that no longer hold, with the reason each; written under the fence of whoever resumes from an older one.
+CREATE FUNCTION agentos.supersede(p_item bigint, p_worker bigint, p_token uuid, p_seqs bigint[], p_reasons text[])
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_task text := agentos.fence(p_item, p_worker, p_token);
+BEGIN
+    UPDATE agentos.checkpoints c SET superseded_at = agentos.clock(), superseded_reason = u.reason
+      FROM unnest(p_seqs, p_reasons) AS u(seq, reason)
+     WHERE c.task_id = v_task AND c.sequence_number = u.seq AND c.superseded_at IS NULL;
+    PERFORM agentos.note(v_task, p_item, 'checkpoint_superseded', NULL, p_worker,
+                         json_build_object('sequence_number', u.seq, 'reason', u.reason))
+       FROM unnest(p_seqs, p_reasons) AS u(seq, reason);
+END $$;
+
+-- What an attempt resumed from, for the timeline.
+CREATE FUNCTION agentos.note_resume(p_item bigint, p_worker bigint, p_token uuid, p_data text) RETURNS void LANGUAGE sql AS $$
+    SELECT agentos.note(agentos.fence(p_item, p_worker, p_token), p_item, 'resumed',
+                        (SELECT attempt FROM agentos.lease_held WHERE item_id = p_item), p_worker, p_data::json)
+$$;
+
+-- What the ledger recorded for COMMAND_EXIT evidence: for this command, or the newest call before p_before.
+CREATE FUNCTION agentos.recorded_exit(p_task text, p_command text, p_before timestamptz)
+RETURNS TABLE (tool_name text, command text, exit_code integer, finished_at timestamptz) LANGUAGE sql AS $$
+    SELECT l.tool_name, l.arguments #>> '{}', l.exit_code, l.finished_at FROM agentos.tool_ledger l
+     WHERE l.task_id = p_task AND l.state = 'finished' AND (p_before IS NULL OR l.finished_at <= p_before)
+       AND (p_command IS NULL OR l.arguments #>> '{}' = p_command OR l.arguments ->> 'command' = p_command)
+     ORDER BY l.finished_at DESC LIMIT 1
+$$;

@@ -1,0 +1,110 @@
+-- A tool call: nothing -> begun -> finished | failed; begun -> begun again when its doubt is resolved.
+
+CREATE TYPE agentos.ledger_row AS (
+    verdict text, call_token uuid, idempotency_key text, on_doubt text, result text, produces text, exit_code integer,
+    error text, begun_at timestamptz, finished_at timestamptz, executions integer
+);
+
+-- Asks for the right to execute. Verdicts:
+--   execute   begun now, for the caller: run the tool, then ledger_finish with the call_token
+--   finished  recorded: replay the result
+--   running   begun by somebody alive who is still at it: ask again later
+--   doubt     begun by somebody who is gone: `on_doubt` decides, then ledger_resume
+-- p_force begins again whatever is recorded. A record expires for callers without a lease only: an item that resumes
+-- must find what it did, however long ago.
+CREATE FUNCTION agentos.ledger_begin(
+    p_key text, p_task text, p_item bigint, p_worker bigint, p_token uuid, p_tool text, p_call_key text, p_ordinal integer,
+    p_nth integer, p_arguments text, p_on_doubt text, p_produces text, p_expires_s float8, p_force boolean)
+RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
+DECLARE v agentos.tool_ledger; v_call uuid := gen_random_uuid(); v_verdict text;
+BEGIN
+    IF p_token IS NOT NULL THEN PERFORM agentos.fence_live(p_item, p_worker, p_token);
+    ELSE PERFORM agentos.enter_fence(), agentos.require_task(p_task); END IF;
+    INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, arguments, state,
+        on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
+    VALUES (p_key, p_task, p_item, p_tool, p_call_key, p_ordinal, p_nth, p_arguments::json, 'begun', p_on_doubt, p_key,
+            p_produces::json, p_worker, p_token, v_call, agentos.clock(), agentos.clock() + make_interval(secs => p_expires_s))
+    ON CONFLICT (ledger_key) DO NOTHING RETURNING l.* INTO v;
+    IF v.ledger_key IS NOT NULL THEN RETURN agentos.ledger_reply(v, 'execute'); END IF;
+    SELECT * INTO v FROM agentos.tool_ledger l WHERE l.ledger_key = p_key FOR UPDATE;
+    v_verdict := CASE
+        WHEN p_force OR v.state = 'failed' THEN 'execute'
+        WHEN v.state = 'finished' AND p_token IS NULL AND v.expires_at <= agentos.clock() THEN 'execute'
+        WHEN v.state = 'finished' THEN 'finished'
+        WHEN v.token IS NOT DISTINCT FROM p_token AND agentos.is_alive(v.worker_id) THEN 'running'
+        ELSE 'doubt' END;
+    IF v_verdict = 'execute' THEN
+        RETURN agentos.ledger_restart(p_key, p_worker, p_token, p_arguments, p_produces, p_expires_s);
+    END IF;
+    IF v_verdict = 'finished' THEN UPDATE agentos.tool_ledger SET replays = replays + 1 WHERE ledger_key = p_key; END IF;
+    RETURN agentos.ledger_reply(v, v_verdict);
+END $$;
+
+CREATE FUNCTION agentos.ledger_reply(v agentos.tool_ledger, p_verdict text) RETURNS agentos.ledger_row LANGUAGE sql AS $$
+    SELECT (p_verdict, v.call_token, v.idempotency_key, v.on_doubt, v.result::text, v.produces::text, v.exit_code, v.error,
+            v.begun_at, v.finished_at, v.executions)::agentos.ledger_row
+$$;
+
+CREATE FUNCTION agentos.is_alive(p_worker bigint) RETURNS boolean LANGUAGE sql AS $$
+    SELECT EXISTS (SELECT 1 FROM agentos.workers w WHERE w.worker_id = p_worker AND w.state IN ('alive', 'draining')
+                      AND w.expires_at > agentos.clock())
+$$;
+
+CREATE FUNCTION agentos.ledger_restart(p_key text, p_worker bigint, p_token uuid, p_arguments text, p_produces text,
+                                       p_expires_s float8) RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
+DECLARE v agentos.tool_ledger;
+BEGIN
+    UPDATE agentos.tool_ledger SET state = 'begun', worker_id = p_worker, token = p_token, call_token = gen_random_uuid(),
+           arguments = p_arguments::json, produces = p_produces::json, begun_at = agentos.clock(), finished_at = NULL,
+           result = NULL, exit_code = NULL, error = NULL, executions = executions + 1,
+           expires_at = agentos.clock() + make_interval(secs => p_expires_s)
+     WHERE ledger_key = p_key RETURNING * INTO v;
+    RETURN agentos.ledger_reply(v, 'execute');
+END $$;
+
+-- A doubt was resolved as "not done" (retry, probe), or a finished call must run again because the world lost what it
+-- produced (p_repair). Only one of several who ask gets it: p_call is the call_token that was seen.
+CREATE FUNCTION agentos.ledger_resume(p_key text, p_call uuid, p_item bigint, p_worker bigint, p_token uuid, p_repair boolean,
+                                      p_expires_s float8) RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
+DECLARE v agentos.tool_ledger;
+BEGIN
+    IF p_token IS NOT NULL THEN PERFORM agentos.fence_live(p_item, p_worker, p_token);
+    ELSE PERFORM agentos.enter_fence(); END IF;
+    UPDATE agentos.tool_ledger SET repairs = repairs + p_repair::integer WHERE ledger_key = p_key AND call_token = p_call
+        RETURNING * INTO v;
+    IF v.ledger_key IS NULL THEN RETURN agentos.ledger_reply(v, 'running'); END IF;
+    RETURN agentos.ledger_restart(p_key, p_worker, p_token, v.arguments::text, v.produces::text, p_expires_s);
+END $$;
+
+-- The tool returned (p_error null) or raised. Only who began it may say so, and under a lease only while it is held.
+CREATE FUNCTION agentos.ledger_finish(p_key text, p_call uuid, p_item bigint, p_worker bigint, p_token uuid, p_result text,
+                                      p_exit_code integer, p_error text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_token IS NOT NULL THEN PERFORM agentos.fence(p_item, p_worker, p_token);
+    ELSE PERFORM agentos.enter_fence(); END IF;
+    UPDATE agentos.tool_ledger SET state = CASE WHEN p_error IS NULL THEN 'finished' ELSE 'failed' END,
+           result = p_result::json, exit_code = p_exit_code, error = p_error, finished_at = agentos.clock()
+     WHERE ledger_key = p_key AND call_token = p_call AND state = 'begun';
+    IF FOUND THEN RETURN true; END IF;
+    IF EXISTS (SELECT 1 FROM agentos.tool_ledger WHERE ledger_key = p_key AND call_token = p_call) THEN RETURN false; END IF;
+    RAISE EXCEPTION 'the call was taken over by another execution' USING ERRCODE = 'AG001',
+        HINT = 'drop this result; the record belongs to whoever began it last';
+END $$;
+
+-- Whether this item recorded such an unkeyed call before the checkpoint it resumed from, and never since.
+CREATE FUNCTION agentos.ledger_before(p_item bigint, p_tool text, p_arguments text, p_ordinal integer) RETURNS integer
+LANGUAGE sql AS $$
+    SELECT max(l.ordinal) FROM agentos.tool_ledger l
+     WHERE l.item_id = p_item AND l.tool_name = p_tool AND l.call_key IS NULL AND l.ordinal < p_ordinal
+       AND l.arguments::text = p_arguments
+$$;
+
+CREATE FUNCTION agentos.ledger_history(p_task text, p_limit integer)
+RETURNS TABLE (tool_name text, arguments text, state text, result text, exit_code integer, error text, executions integer,
+               replays integer, repairs integer, item_id bigint, call_key text, begun_at timestamptz, finished_at timestamptz,
+               in_doubt boolean) LANGUAGE sql AS $$
+    SELECT l.tool_name, l.arguments::text, l.state, l.result::text, l.exit_code, l.error, l.executions, l.replays, l.repairs,
+           l.item_id, l.call_key, l.begun_at, l.finished_at,
+           l.state = 'begun' AND NOT agentos.is_alive(l.worker_id)
+      FROM agentos.tool_ledger l WHERE l.task_id = p_task ORDER BY l.begun_at DESC LIMIT p_limit
+$$;

@@ -1,0 +1,75 @@
+-- What people do to tasks.
+
+-- Sets a flag; it never searches ready rows. Parked items end now, running ones when their worker's next beat or fence
+-- tells it, ready ones when they are claimed. Returns the task's status.
+CREATE FUNCTION agentos.cancel_task(p_task text, p_reason text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE v_status text; v_ended bigint[]; v_held boolean;
+BEGIN
+    PERFORM agentos.require_task(p_task);
+    INSERT INTO agentos.task_heads (task_id) VALUES (p_task) ON CONFLICT DO NOTHING;
+    PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = p_task FOR UPDATE;
+    SELECT t.status INTO v_status FROM agentos.tasks t WHERE t.task_id = p_task;
+    IF v_status IN ('completed', 'failed', 'cancelled') THEN RETURN v_status; END IF;
+    UPDATE agentos.task_heads t SET cancel_requested = true, reason = p_reason WHERE t.task_id = p_task;
+    v_ended := agentos.end_parked(p_task);
+    UPDATE agentos.task_heads t SET open_items = t.open_items - cardinality(v_ended) WHERE t.task_id = p_task;
+    v_held := EXISTS (SELECT 1 FROM agentos.work_items w JOIN agentos.lease_held h USING (item_id) WHERE w.task_id = p_task);
+    IF NOT v_held THEN
+        UPDATE agentos.task_heads t SET status = 'cancelled', finished_at = agentos.clock() WHERE t.task_id = p_task;
+    END IF;
+    PERFORM agentos.note(p_task, NULL, 'cancelled', NULL, NULL, json_build_object('reason', p_reason));
+    RETURN CASE WHEN v_held THEN 'running' ELSE 'cancelled' END;
+END $$;
+
+CREATE FUNCTION agentos.end_parked(p_task text) RETURNS bigint[] LANGUAGE sql AS $$
+    WITH late AS (
+        DELETE FROM agentos.scheduled s USING agentos.work_items w
+         WHERE w.task_id = p_task AND s.item_id = w.item_id RETURNING s.item_id, s.attempt, s.failures, s.crashes),
+    parked AS (
+        DELETE FROM agentos.waiting k WHERE k.task_id = p_task RETURNING k.item_id, k.attempt, k.failures, k.crashes),
+    ended AS (
+        INSERT INTO agentos.outcomes (item_id, attempt, failures, crashes, status, finished_at)
+        SELECT e.item_id, e.attempt, e.failures, e.crashes, 'cancelled', agentos.clock()
+          FROM (SELECT * FROM late UNION ALL SELECT * FROM parked) e RETURNING item_id)
+    SELECT coalesce(array_agg(item_id), '{}') FROM ended
+$$;
+
+-- A failed or cancelled task goes on: its items that did not complete are open again, counters at zero, checkpoints,
+-- ledger and cache kept. Returns how many items. The former outcomes stay as events.
+CREATE FUNCTION agentos.retry_task(p_task text) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE v_status text; v_items bigint[];
+BEGIN
+    PERFORM agentos.require_task(p_task);
+    PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = p_task FOR UPDATE;
+    SELECT t.status INTO v_status FROM agentos.tasks t WHERE t.task_id = p_task;
+    IF v_status NOT IN ('failed', 'cancelled') THEN
+        RAISE EXCEPTION 'task % is %, only a failed or cancelled task can be retried', p_task, v_status
+            USING ERRCODE = 'AG011', HINT = 'see what it is doing: agentos show ' || p_task;
+    END IF;
+    WITH gone AS (
+        DELETE FROM agentos.outcomes o USING agentos.work_items w
+         WHERE w.task_id = p_task AND o.item_id = w.item_id AND o.status <> 'completed' RETURNING o.*),
+    noted AS (
+        INSERT INTO agentos.events (task_id, item_id, at, event, attempt, worker_id, data)
+        SELECT p_task, g.item_id, agentos.clock(), 'retried', g.attempt, g.worker_id,
+               json_build_object('status', g.status, 'error', g.error) FROM gone g)
+    SELECT coalesce(array_agg(item_id), '{}') FROM gone INTO v_items;
+    PERFORM agentos.reopen(p_task, v_items);
+    UPDATE agentos.task_heads t SET status = NULL, reason = NULL, finished_at = NULL, cancel_requested = false, failed_items = 0,
+           open_items = CASE WHEN t.open_items IS NULL THEN NULL ELSE agentos.count_open(p_task) END WHERE t.task_id = p_task;
+    RETURN cardinality(v_items);
+END $$;
+
+CREATE FUNCTION agentos.reopen(p_task text, p_items bigint[]) RETURNS void LANGUAGE sql AS $$
+    WITH counted AS (
+        SELECT w.*, (SELECT max(e.attempt) FROM agentos.events e WHERE e.task_id = p_task AND e.item_id = w.item_id) AS attempt,
+               (SELECT count(*)::integer FROM agentos.item_deps d WHERE d.item_id = w.item_id AND NOT EXISTS (
+                    SELECT 1 FROM agentos.outcomes o WHERE o.item_id = d.needs AND o.status = 'completed')) AS pending
+          FROM agentos.work_items w WHERE w.item_id = ANY (p_items)),
+    parked AS (
+        INSERT INTO agentos.waiting (item_id, task_id, reason, pending, since, lane, rank, attempt, failures, crashes)
+        SELECT item_id, p_task, 'dependencies', pending, agentos.clock(), lane, rank, coalesce(attempt, 0), 0, 0
+          FROM counted WHERE pending > 0)
+    INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+    SELECT lane, rank, nextval('agentos.ready_seqs'), item_id, coalesce(attempt, 0), 0, 0 FROM counted WHERE pending = 0
+$$;

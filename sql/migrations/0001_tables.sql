@@ -1,0 +1,257 @@
+-- The tables. Item state is *where its row is*: exactly one of scheduled, lease_ready, lease_held, waiting, outcomes.
+-- Narrow and append-only where it is hot; no foreign keys and no triggers, because an FK check takes
+-- FOR KEY SHARE on the parent and turns concurrent completions into lock traffic.
+
+-- One integer per (queue, kind, version, fairness key). A worker claims only lanes it serves, so work that nobody
+-- can run costs a claim nothing. A row in lane -N is work of lane N that crashed its process once: it runs alone.
+CREATE TABLE agentos.lanes (
+    lane         integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    queue        text NOT NULL,
+    kind         text NOT NULL,
+    version      integer NOT NULL DEFAULT 0,
+    fairness_key text NOT NULL DEFAULT '',
+    UNIQUE (queue, kind, version, fairness_key)
+);
+
+-- What a user submitted; never updated. A task of one item keeps its payload in work_items only.
+CREATE TABLE agentos.task_records (
+    task_id    text PRIMARY KEY CHECK (length(task_id) BETWEEN 1 AND 255),
+    kind       text,
+    title      text NOT NULL,
+    payload    json,
+    queue      text NOT NULL,
+    single     bigint,              -- item_id, when the task was submitted as exactly one item
+    created_at timestamptz NOT NULL
+);
+CREATE INDEX task_records_created ON agentos.task_records (created_at DESC);
+
+-- The one mutable row per task. A one-item task has none until it checkpoints, is cancelled or grows.
+CREATE TABLE agentos.task_heads (
+    task_id          text PRIMARY KEY,
+    last_seq         bigint NOT NULL DEFAULT 0,       -- last checkpoint sequence number
+    open_items       integer,                         -- null: a one-item task, finished by its outcome row
+    failed_items     integer NOT NULL DEFAULT 0,
+    status           text CHECK (status IN ('completed', 'failed', 'cancelled')),
+    reason           text,
+    cancel_requested boolean NOT NULL DEFAULT false,
+    finished_at      timestamptz
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = off);
+
+CREATE SEQUENCE agentos.item_ids AS bigint;
+CREATE SEQUENCE agentos.ready_seqs AS bigint CACHE 64;
+
+-- Insert-only; claim and completion never touch it.
+CREATE TABLE agentos.work_items (
+    item_id      bigint PRIMARY KEY,
+    task_id      text NOT NULL,
+    seq          integer NOT NULL,
+    lane         integer NOT NULL,
+    max_attempts smallint NOT NULL,
+    single       boolean NOT NULL,
+    timeout_s    real,
+    rank         bigint NOT NULL,
+    key          text,
+    payload      json NOT NULL
+);
+CREATE INDEX work_items_task ON agentos.work_items (task_id, seq);
+CREATE UNIQUE INDEX work_items_key ON agentos.work_items (task_id, key) WHERE key IS NOT NULL;
+
+CREATE TABLE agentos.item_deps (
+    needs   bigint NOT NULL,
+    item_id bigint NOT NULL,
+    PRIMARY KEY (needs, item_id)
+);
+
+-- Lease rows free to take. Deleted from and inserted into, never updated. rank = submit time (us) - priority x step,
+-- so ageing rewrites no row; seq is fresh at each (re)enqueue.
+CREATE TABLE agentos.lease_ready (
+    lane     integer NOT NULL,
+    rank     bigint NOT NULL,
+    seq      bigint NOT NULL,
+    item_id  bigint NOT NULL,
+    attempt  integer NOT NULL,
+    failures smallint NOT NULL,
+    crashes  smallint NOT NULL,
+    PRIMARY KEY (lane, rank, seq)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0,
+        vacuum_truncate = off);
+
+-- Lease rows taken. Never updated per beat: liveness is one row per worker.
+CREATE TABLE agentos.lease_held (
+    item_id    bigint PRIMARY KEY,
+    worker_id  bigint NOT NULL,
+    token      uuid NOT NULL,
+    lane       integer NOT NULL,
+    rank       bigint NOT NULL,
+    attempt    integer NOT NULL,
+    failures   smallint NOT NULL,
+    crashes    smallint NOT NULL,
+    started    boolean NOT NULL,
+    claimed_at timestamptz NOT NULL,
+    expires_at timestamptz            -- own expiry (LeaseManager); null: lives as long as its worker
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0,
+        vacuum_truncate = off);
+CREATE INDEX lease_held_worker ON agentos.lease_held (worker_id);
+CREATE INDEX lease_held_expiry ON agentos.lease_held (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE agentos.scheduled (
+    item_id  bigint PRIMARY KEY,
+    run_at   timestamptz NOT NULL,
+    lane     integer NOT NULL,
+    rank     bigint NOT NULL,
+    attempt  integer NOT NULL,
+    failures smallint NOT NULL,
+    crashes  smallint NOT NULL
+) WITH (vacuum_truncate = off);
+CREATE INDEX scheduled_run_at ON agentos.scheduled (run_at);
+
+-- Parked on dependencies or on a person: a row, not a slot.
+CREATE TABLE agentos.waiting (
+    item_id  bigint PRIMARY KEY,
+    task_id  text NOT NULL,
+    reason   text NOT NULL CHECK (reason IN ('dependencies', 'approval')),
+    pending  integer NOT NULL,         -- dependencies not yet completed
+    since    timestamptz NOT NULL,
+    lane     integer NOT NULL,
+    rank     bigint NOT NULL,
+    attempt  integer NOT NULL,
+    failures smallint NOT NULL,
+    crashes  smallint NOT NULL
+) WITH (vacuum_truncate = off);
+CREATE INDEX waiting_task ON agentos.waiting (task_id);
+
+CREATE TABLE agentos.approvals (
+    item_id     bigint PRIMARY KEY,
+    task_id     text NOT NULL,
+    question    text NOT NULL,
+    shown       json NOT NULL,
+    asked_at    timestamptz NOT NULL,
+    approved    boolean,
+    answered_by text,
+    answered_at timestamptz
+);
+
+-- Append-only, by day. The token stays, so that a completion whose reply was lost can find itself.
+CREATE TABLE agentos.outcomes (
+    item_id     bigint NOT NULL,
+    token       uuid,
+    worker_id   bigint,
+    attempt     integer NOT NULL,
+    failures    smallint NOT NULL,
+    crashes     smallint NOT NULL,
+    status      text NOT NULL CHECK (status IN ('completed', 'failed', 'quarantined', 'skipped', 'cancelled')),
+    claimed_at  timestamptz,
+    finished_at timestamptz NOT NULL,
+    result      json,
+    error       json
+) PARTITION BY RANGE (finished_at);
+CREATE INDEX outcomes_item ON agentos.outcomes (item_id);
+
+CREATE TABLE agentos.workers (
+    worker_id     bigint PRIMARY KEY,
+    label         text NOT NULL,
+    host          text NOT NULL,
+    pid           integer NOT NULL,
+    process       text NOT NULL,        -- boot id, pid namespace, pid and start time: proves a local process gone
+    version       text NOT NULL,
+    role          text NOT NULL CHECK (role IN ('worker', 'solo', 'runner', 'lease', 'guest')),
+    state         text NOT NULL CHECK (state IN ('alive', 'draining', 'stopped', 'dead')),
+    ttl           interval NOT NULL,
+    claim_epoch   integer NOT NULL DEFAULT 0,
+    loop_lag_ms   integer NOT NULL DEFAULT 0,
+    started_at    timestamptz NOT NULL,
+    beat_at       timestamptz NOT NULL,
+    expires_at    timestamptz NOT NULL,
+    serves        json NOT NULL         -- {"queues": [...], "kinds": [...], "concurrency": n}
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, vacuum_truncate = off);
+
+CREATE TABLE agentos.checkpoints (
+    task_id           text NOT NULL,
+    sequence_number   bigint NOT NULL,
+    item_id           bigint,
+    ordinal           integer,           -- n-th checkpoint of its item in program order
+    checkpoint_type   text NOT NULL CHECK (checkpoint_type IN ('iteration_start', 'iteration_end', 'tool_executed',
+                          'llm_response', 'approval_point', 'state_transition', 'manual_checkpoint', 'error_boundary')),
+    step_id           uuid NOT NULL,     -- made by the writer: a commit whose reply was lost finds itself
+    snapshot          json NOT NULL,
+    snapshot_sha256   text NOT NULL,
+    evidence          json NOT NULL,
+    host              text NOT NULL,
+    workspace         text NOT NULL,
+    worker_id         bigint,
+    attempt           integer,
+    created_at        timestamptz NOT NULL,
+    superseded_at     timestamptz,
+    superseded_reason text,
+    PRIMARY KEY (task_id, sequence_number)
+);
+CREATE INDEX checkpoints_item ON agentos.checkpoints (item_id, sequence_number) WHERE item_id IS NOT NULL;
+
+CREATE TABLE agentos.tool_ledger (
+    ledger_key      text PRIMARY KEY,    -- sha256 of the call's identity
+    task_id         text NOT NULL,
+    item_id         bigint,
+    tool_name       text NOT NULL,
+    call_key        text,                -- the caller's own key, when it gave one
+    ordinal         integer,             -- checkpoints of the item before the call, in program order
+    nth             integer,             -- n-th such call since that checkpoint
+    arguments       json NOT NULL,
+    state           text NOT NULL CHECK (state IN ('begun', 'finished', 'failed')),
+    on_doubt        text NOT NULL CHECK (on_doubt IN ('retry', 'probe', 'fail')),
+    idempotency_key text NOT NULL,
+    produces        json NOT NULL,
+    result          json,
+    exit_code       integer,
+    error           text,
+    worker_id       bigint,
+    token           uuid,                -- the lease that began it, when there was one
+    call_token      uuid NOT NULL,       -- fresh per execution: who finishes must be who began
+    executions      integer NOT NULL DEFAULT 1,
+    replays         integer NOT NULL DEFAULT 0,
+    repairs         integer NOT NULL DEFAULT 0,
+    begun_at        timestamptz NOT NULL,
+    finished_at     timestamptz,
+    expires_at      timestamptz NOT NULL
+);
+CREATE INDEX tool_ledger_task ON agentos.tool_ledger (task_id, begun_at);
+CREATE INDEX tool_ledger_item ON agentos.tool_ledger (item_id) WHERE item_id IS NOT NULL;
+
+CREATE TABLE agentos.llm_cache (
+    cache_key         text PRIMARY KEY,  -- sha256 of operation_type, prompt, model, task_id, sample
+    task_id           text NOT NULL,
+    item_id           bigint,            -- who generated it
+    operation_type    text NOT NULL,
+    model             text NOT NULL,
+    prompt_sha256     text NOT NULL,
+    prompt_preview    text NOT NULL,
+    state             text NOT NULL CHECK (state IN ('generating', 'ready')),
+    output            json,
+    prompt_tokens     integer,
+    completion_tokens integer,
+    worker_id         bigint NOT NULL,   -- the generator, while it lives nobody else generates
+    call_token        uuid NOT NULL,
+    generations       integer NOT NULL DEFAULT 1,
+    hits              integer NOT NULL DEFAULT 0,
+    created_at        timestamptz NOT NULL,
+    expires_at        timestamptz NOT NULL
+);
+CREATE INDEX llm_cache_task ON agentos.llm_cache (task_id);
+
+-- What happened to a task beside the happy path (which outcomes tell): append-only, by day.
+CREATE TABLE agentos.events (
+    task_id   text NOT NULL,
+    item_id   bigint,
+    at        timestamptz NOT NULL,
+    event     text NOT NULL,
+    attempt   integer,
+    worker_id bigint,
+    data      json NOT NULL
+) PARTITION BY RANGE (at);
+CREATE INDEX events_task ON agentos.events (task_id, at);
+
+CREATE TABLE agentos.leaders (
+    name       text PRIMARY KEY,
+    holder     bigint NOT NULL,
+    term       bigint NOT NULL,
+    expires_at timestamptz NOT NULL
+);
