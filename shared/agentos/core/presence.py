@@ -1,0 +1,192 @@
+"""Being alive in the database's eyes: a worker row, and a thread of its own that keeps it beating.
+
+The beat has its own thread and connection, so that neither a busy event loop nor a full pool can stop it. Whether the
+process may still trust its leases is told by its own monotonic clock, counted from *before* the last beat that
+succeeded was sent: after two thirds of the TTL no side effect may start, and before the TTL ends handlers are stopped.
+"""
+
+import atexit
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Self
+
+import structlog
+
+from agentos.core.process import host, monotonic, new_worker_id, process_identity
+from agentos.store.calls import workers
+from agentos.store.connect import Database, OnConnection, connect
+from agentos.store.errors import AgentOSError, WorkerDead
+from agentos.store.settings import Settings, load_settings
+
+log = structlog.get_logger(__name__)
+
+TRUST = 2 / 3
+"""Share of the TTL without a beat after which nothing new is started."""
+
+
+def package_version() -> str:
+    """The installed version of agentos-pool."""
+    try:
+        return version("agentos-pool")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def _ignore_cancelled(_items: frozenset[int]) -> None:
+    """Nobody asked to be told."""
+
+
+@dataclass(slots=True)
+class Heartbeat:
+    """Beats for one worker row from a daemon thread. `lag_ms` is asked before each beat.
+
+    `on_cancelled` gets the held items whose task was cancelled, `on_dead` is called once when the row was declared dead;
+    both on the beat's thread.
+    """
+
+    dsn: str
+    worker_id: int
+    beat_s: float
+    ttl_s: float
+    lag_ms: Callable[[], int] = lambda: 0
+    on_cancelled: Callable[[frozenset[int]], None] = _ignore_cancelled
+    on_dead: Callable[[], None] = lambda: None
+    _alive_since: float = field(default_factory=monotonic)
+    _dead: bool = False
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start beating; the row must have been registered just now."""
+        self._alive_since = monotonic()
+        self._thread = threading.Thread(target=self._beat_until_stopped, name="agentos-beat", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop beating and wait for the thread."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=self.ttl_s)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the last beat that succeeded was sent."""
+        return monotonic() - self._alive_since
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a side effect may be started now."""
+        return not self._dead and self.age_s < self.ttl_s * TRUST
+
+    @property
+    def lost(self) -> bool:
+        """Whether leases must be taken for lost: declared dead, or too near the end of the TTL without a beat."""
+        return self._dead or self.age_s >= self.ttl_s * 0.9
+
+    def _beat_until_stopped(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with connect(self.dsn, application="agentos-beat") as conn:
+                    self._beat_on(OnConnection(conn))
+            except WorkerDead:
+                self._declared_dead()
+                return
+            except (AgentOSError, OSError) as exc:
+                log.warning("beat failed", error=str(exc).splitlines()[0], age_s=round(self.age_s, 1))
+                self._stop.wait(min(self.beat_s / 2, 0.5))
+
+    def _beat_on(self, db: OnConnection) -> None:
+        while not self._stop.is_set():
+            sent = monotonic()
+            cancelled = db.run(workers.beat(self.worker_id, self.lag_ms()))
+            self._alive_since = sent
+            if cancelled:
+                self.on_cancelled(cancelled)
+            self._stop.wait(self.beat_s)
+
+    def _declared_dead(self) -> None:
+        self._dead = True
+        log.error("declared dead: no beat arrived within the TTL", worker_id=self.worker_id, ttl_s=self.ttl_s)
+        self.on_dead()
+
+
+class Presence:
+    """A registered worker row with its heartbeat: `with Presence(db, role="runner") as presence`.
+
+    `role`: worker, solo, runner or guest. `queues`, `kinds`, `concurrency`: what it serves, for people and for the
+    search of work that nobody serves.
+    """
+
+    def __init__(
+        self, db: Database, *, role: str, label: str | None = None, queues: Sequence[str] = (), kinds: Sequence[str] = (),
+        concurrency: int = 1, settings: Settings | None = None,
+    ) -> None:  # fmt: skip
+        settings = settings or load_settings()
+        self.worker_id = new_worker_id()
+        self.epoch = 0
+        self.label = label or f"{role}-{host()}-{os.getpid()}"
+        self.ttl_s = settings.ttl_s
+        self.heartbeat = Heartbeat(db.dsn, self.worker_id, settings.beat_s, settings.ttl_s)
+        self._db = db
+        self._role = role
+        self._serves = json.dumps({"queues": list(queues), "kinds": list(kinds), "concurrency": concurrency})
+
+    def start(self) -> Self:
+        """Register and begin to beat. Raises DatabaseUnavailable and its neighbours."""
+        self._db.run(
+            workers.register_worker(
+                self.worker_id, label=self.label, host=host(), pid=os.getpid(), process=process_identity(),
+                version=package_version(), role=self._role, ttl_s=self.ttl_s, serves=self._serves,
+            )
+        )  # fmt: skip
+        self.heartbeat.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop beating and say goodbye; leases left behind are then reclaimed at once."""
+        self.heartbeat.stop()
+        try:
+            self._db.run(workers.retire_worker(self.worker_id, "stopped"))
+        except AgentOSError as exc:
+            log.debug("could not say goodbye; the TTL will", error=str(exc).splitlines()[0])
+
+    def trusted(self) -> bool:
+        """Whether a side effect may be started now."""
+        return self.heartbeat.trusted
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+_guests: dict[tuple[int, str], Presence] = {}
+_guests_lock = threading.Lock()
+
+
+def guest(db: Database) -> int:
+    """The worker id under which this process calls ledger and cache without a lease; registered at the first call.
+
+    It beats, so that others can tell a call that is being executed from one whose process died.
+    """
+    key = (os.getpid(), db.dsn)
+    with _guests_lock:
+        presence = _guests.get(key)
+        if presence is None or presence.heartbeat.lost:
+            presence = _guests[key] = Presence(db, role="guest").start()
+        return presence.worker_id
+
+
+@atexit.register
+def forget_guests() -> None:
+    """Say goodbye for all guests of this process (also for tests whose database goes away)."""
+    with _guests_lock:
+        mine = [key for key in _guests if key[0] == os.getpid()]
+        leaving = [_guests.pop(key) for key in mine]
+    for presence in leaving:
+        presence.stop()
