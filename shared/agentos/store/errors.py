@@ -246,6 +246,13 @@ class LLMError(AgentOSError):
     """The model's endpoint answered with an error, or with something that cannot be used."""
 
 
+class LLMUnavailable(LLMError):
+    """The endpoint cannot be reached, is overloaded, or limits calls. The same call may succeed later."""
+
+    wait_s: float | None = None
+    """Seconds that the endpoint asks to wait, None if it does not say."""
+
+
 class TaskFailed(AgentOSError):
     """The task failed; the message is its readable reason."""
 

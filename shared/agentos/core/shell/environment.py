@@ -4,15 +4,15 @@ import os
 import re
 from collections.abc import Mapping
 
+from agentos.store.redact import is_secret_key, redact
+
 IDEMPOTENCY_KEY = "AGENTOS_IDEMPOTENCY_KEY"
 """The variable that carries the stable key of a tool call, for whoever can refuse the second of two equal calls."""
 
-_SECRET_NAME = re.compile(
-    r"^PG[A-Z]|DSN$|DATABASE_URL$|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL"
-    r"|TOKENS?(_|$)|(^|_)KEYS?$|APIKEY|_(PASS|PWD|PAT|AUTH)$",
-    re.IGNORECASE,
-)
-_SECRET_IN_URL = re.compile(r"://[^/\s@]*:[^/\s]+@|https?://[^/\s]+@", re.IGNORECASE)
+# Beside the words that make a secret in a log line (agentos.store.redact).
+_SECRET_NAME = re.compile(r"^PG[A-Z]|DSN$|DATABASE_URL$|SECRET|(^|_)KEYS?$|_(PASS|PAT|AUTH)$", re.IGNORECASE)
+_USER_IN_URL = re.compile(r"https?://[^/\s]+@", re.IGNORECASE)
+_NO_SECRETS = frozenset({"PWD", "OLDPWD"})
 
 
 def clean_environment(
@@ -23,8 +23,9 @@ def clean_environment(
 ) -> dict[str, str]:
     """The environment of a command: `inherited` (default: this process's) without secrets, then `extra` as it is.
 
-    Left out are AGENTOS_DSN, PG*, names that speak of keys, tokens, passwords, secrets or credentials, and any value
-    that is a URL with a password in it. Whoever wants one of them in the command passes it in `extra`.
+    Left out are AGENTOS_DSN, PG*, names that speak of keys, tokens, passwords, secrets or credentials, and values
+    that look like one, such as a URL with a password in it. Whoever wants one of them in the command passes it on in
+    `extra`.
 
     This keeps secrets out of logs and results by accident; it is no wall: a command runs as the user of its worker.
     """
@@ -38,4 +39,7 @@ def clean_environment(
 
 
 def _is_secret(name: str, value: str) -> bool:
-    return bool(_SECRET_NAME.search(name) or _SECRET_IN_URL.search(value))
+    if name in _NO_SECRETS:
+        return False
+    named_so = _SECRET_NAME.search(name) or is_secret_key(name, value)
+    return bool(named_so or _USER_IN_URL.search(value) or redact(value) != value)

@@ -15,6 +15,7 @@ from agentos.core.shell.environment import clean_environment
 from agentos.core.shell.group import CommandGroup
 from agentos.core.shell.result import OUTPUT_LIMIT, CommandResult, Tail
 from agentos.store.errors import InvalidInput, ToolTimeout
+from agentos.store.redact import redact
 
 GRACE_S = 2.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -166,7 +167,7 @@ class _Run:
         return timed_out
 
     def _timeout(self) -> ToolTimeout:
-        said = (self._stdout.text() + self._stderr.text())[-_SHOWN_OUTPUT:]
+        said = redact(self._stdout.text() + self._stderr.text())[-_SHOWN_OUTPUT:]
         return ToolTimeout(
             f"the command ran longer than {self._timeout_s:g} s and was stopped: {self._shown()}",
             hint="raise its timeout, or make it finish sooner; what it had done until then is not undone",
@@ -175,7 +176,7 @@ class _Run:
 
     def _shown(self) -> str:
         text = self._argv[2] if self._argv[:2] == ["/bin/sh", "-c"] else " ".join(self._argv)
-        return text if len(text) <= _SHOWN_COMMAND else text[:_SHOWN_COMMAND] + "…"
+        return str(redact(text, limit=_SHOWN_COMMAND))
 
 
 def _argv(command: str | Sequence[str]) -> list[str]:
