@@ -1,6 +1,6 @@
 """The embedded Postgres: one server per user and machine, shared by every process, gone with the last of them.
 
-`python -m agentos.store.embedded.watchdog` imports this package, so it imports nothing but the standard library.
+The watchdog imports this package, so it imports nothing but the standard library.
 """
 
 from agentos.store.embedded.server import EmbeddedServer

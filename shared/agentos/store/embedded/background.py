@@ -10,7 +10,7 @@ from agentos.store.embedded.failures import failed
 from agentos.store.embedded.owner import Owner
 from agentos.store.embedded.paths import Paths
 
-WATCHDOG = "agentos.store.embedded.watchdog"
+WATCHDOG = str(Path(__file__).resolve().parent)  # its __main__
 
 
 def detach(
@@ -31,9 +31,8 @@ def ensure_watchdog(paths: Paths, linger_s: float) -> None:
     lock = locks.try_acquire(paths.watchdog_lock)
     if lock is None:
         return
-    argv = [sys.executable, "-m", WATCHDOG, str(paths.data_dir), str(linger_s), str(lock)]
+    argv = [sys.executable, "-S", WATCHDOG, str(paths.data_dir), str(linger_s), str(lock)]
     env = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
-    env["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     try:
         me = Owner(os.geteuid(), os.getegid(), switch=False)
         detach(me, argv, log=paths.watchdog_log, keep=[lock], env=env)

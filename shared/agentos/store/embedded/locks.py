@@ -53,13 +53,15 @@ def is_held(path: Path) -> bool:
 def locked(path: Path, *, shared: bool = False, timeout_s: float) -> Iterator[None]:
     """Raises EmbeddedFailed: if others hold the lock on `path` for `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
+    pause = 0.001
     while (descriptor := try_acquire(path, shared=shared)) is None:
         if time.monotonic() > deadline:
             raise failed(
                 f"{path} was locked by another process for {timeout_s:g} s",
                 hint="look for an agentos process that is stopped or hangs while it starts the embedded database",
             )
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(0.05, pause * 2)
     try:
         yield
     finally:

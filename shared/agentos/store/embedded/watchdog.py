@@ -1,4 +1,4 @@
-"""The process that stops the server when its last user is gone: `python -m agentos.store.embedded.watchdog`.
+"""The process that stops the server when its last user is gone.
 
 It is started with the server and replaced by the next `ensure_running` if it was killed. It has the lock on
 `watchdog.lock`, inherited from whoever started it, and gives that up only while nobody can start a server, so that a
@@ -8,8 +8,8 @@ server never stays without one.
 import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from agentos.store.embedded import locks, postmaster, users
@@ -18,42 +18,56 @@ from agentos.store.embedded.paths import DATABASE, PORT, ROLE, Paths
 LOCK_TIMEOUT_S = 600.0
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Watch over the data directory, linger and lock descriptor in `arguments` (see `background.ensure_watchdog`)."""
+    data_dir, linger_s, lock = arguments
+    watch(Paths(Path(data_dir)), float(linger_s), int(lock))
+
+
 def watch(paths: Paths, linger_s: float, lock: int) -> None:
     """Return once the server is gone, stopped by us or by others."""
     last_used = time.monotonic()
     server: postmaster.Postmaster | None = None
     while True:
         time.sleep(min(1.0, max(0.02, linger_s / 5)))
-        if _is_removed(paths, lock):
+        lives = locks.is_held(paths.server_lock)
+        if _is_removed(paths, lock):  # asked last: no file means no lock
             if server:  # it would remove the socket of the next server there
                 postmaster.send(server.pid, signal.SIGKILL, paths.cluster)
             return
         server = postmaster.read(paths.cluster) or server
-        lives = locks.is_held(paths.server_lock)
-        if lives and _in_use(paths):
-            last_used = time.monotonic()
-        elif not lives or time.monotonic() - last_used >= linger_s:
-            if _end(paths, lock):
+        if not lives:
+            if _leave(paths, lock):
                 return
+            last_used = time.monotonic()
+        elif _in_use(paths):
+            last_used = time.monotonic()
+        elif time.monotonic() - last_used >= linger_s:
+            _stop_unless_used(paths)
             last_used = time.monotonic()
 
 
 def _is_removed(paths: Paths, lock: int) -> bool:
     try:
+        os.stat(paths.server_lock)
         return not os.path.samestat(os.fstat(lock), os.stat(paths.watchdog_lock))
     except FileNotFoundError:
         return True
 
 
-def _end(paths: Paths, lock: int) -> bool:
-    """Stop the server unless somebody has come meanwhile; whether there is nothing left to watch."""
+def _leave(paths: Paths, lock: int) -> bool:
+    """Give up the lock unless somebody has started the server again, relying on us."""
     with locks.locked(paths.start_lock, timeout_s=LOCK_TIMEOUT_S):
         if locks.is_held(paths.server_lock):
-            if _in_use(paths) or _has_clients(paths):
-                return False
-            postmaster.shut_down(paths)
+            return False
         os.close(lock)
         return True
+
+
+def _stop_unless_used(paths: Paths) -> None:
+    with locks.locked(paths.start_lock, timeout_s=LOCK_TIMEOUT_S):
+        if locks.is_held(paths.server_lock) and not _in_use(paths) and not _has_clients(paths):
+            postmaster.shut_down(paths)
 
 
 def _in_use(paths: Paths) -> bool:
@@ -80,7 +94,3 @@ def _has_clients(paths: Paths) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return asked.stdout.strip() not in ("", "0") or "too many clients" in asked.stderr
-
-
-if __name__ == "__main__":
-    watch(Paths(Path(sys.argv[1])), float(sys.argv[2]), int(sys.argv[3]))
