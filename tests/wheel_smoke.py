@@ -39,7 +39,7 @@ def main() -> None:
 
     migrations = sorted((files("agentos.store") / "sql" / "migrations").iterdir(), key=lambda file: file.name)
     functions = list((files("agentos.store") / "sql" / "functions").iterdir())
-    assert "create schema" in migrations[0].read_text(encoding="utf-8").lower(), migrations[0].name
+    assert "create table" in migrations[0].read_text(encoding="utf-8").lower(), migrations[0].name
     assert functions, "no SQL functions in the wheel"
     print(
         f"agentos-pool {version('agentos-pool')}: {sum(map(len, PUBLIC.values()))} public names, {len(found)} scripts, "
