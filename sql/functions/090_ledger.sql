@@ -91,12 +91,13 @@ BEGIN
         HINT = 'drop this result; the record belongs to whoever began it last';
 END $$;
 
--- Whether this item recorded such an unkeyed call before the checkpoint it resumed from, and never since.
-CREATE FUNCTION agentos.ledger_before(p_item bigint, p_tool text, p_arguments text, p_ordinal integer) RETURNS integer
-LANGUAGE sql AS $$
+-- The ordinal at which this item last recorded such an unkeyed call before the checkpoint it resumed from, unless the
+-- very call is recorded, or such a call was made since. A handler that ignored its snapshot is told by this.
+CREATE FUNCTION agentos.ledger_before(p_item bigint, p_tool text, p_arguments text, p_resumed integer, p_key text)
+RETURNS integer LANGUAGE sql AS $$
     SELECT max(l.ordinal) FROM agentos.tool_ledger l
-     WHERE l.item_id = p_item AND l.tool_name = p_tool AND l.call_key IS NULL AND l.ordinal < p_ordinal
-       AND l.arguments::text = p_arguments
+     WHERE l.item_id = p_item AND l.tool_name = p_tool AND l.call_key IS NULL AND l.arguments::text = p_arguments
+    HAVING max(l.ordinal) < p_resumed AND NOT bool_or(l.ledger_key = p_key)
 $$;
 
 CREATE FUNCTION agentos.ledger_history(p_task text, p_limit integer)

@@ -125,12 +125,12 @@ def ledger_finish(
     )  # fmt: skip
 
 
-def ledger_before(item_id: int, tool_name: str, arguments: str, ordinal: int) -> Call[int | None]:
-    """The last checkpoint ordinal below `ordinal` at which the item recorded such an unkeyed call; None: never."""
+def ledger_before(item_id: int, tool_name: str, arguments: str, resumed: int, key: str) -> Call[int | None]:
+    """The last checkpoint ordinal below `resumed` at which the item recorded such an unkeyed call, if never since."""
     return Call(
-        "SELECT agentos.ledger_before($1::bigint, $2::text, $3::text, $4::integer) AS ordinal",
-        (item_id, tool_name, arguments, ordinal),
-        lambda rows: rows[0]["ordinal"],
+        "SELECT agentos.ledger_before($1::bigint, $2::text, $3::text, $4::integer, $5::text) AS ordinal",
+        (item_id, tool_name, arguments, resumed, key),
+        lambda rows: rows[0]["ordinal"] if rows else None,
     )
 
 

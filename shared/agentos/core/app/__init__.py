@@ -1,0 +1,10 @@
+"""The async API: an `App` of task handlers and tools, the `TaskContext` they are given, handles on submitted tasks."""
+
+from agentos.core.app.context import BlockingContext, TaskContext
+from agentos.core.app.handle import TaskHandle
+from agentos.core.app.registry import App, Handler
+from agentos.core.flows.tools import NOT_DONE, UNKNOWN, Done, ToolCall
+
+__all__ = [
+    "NOT_DONE", "UNKNOWN", "App", "BlockingContext", "Done", "Handler", "TaskContext", "TaskHandle", "ToolCall",
+]  # fmt: skip

@@ -1,0 +1,56 @@
+"""Does a payload fit a handler? Asked before the handler runs, and at submit when the app is at hand."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from agentos.store.errors import InvalidArguments
+
+
+@functools.cache
+def _adapters(function: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(function)
+    names = list(inspect.signature(function).parameters)[1:]
+    return {name: TypeAdapter(hints[name]) for name in names if name in hints}
+
+
+def bind(kind: str, function: Callable[..., Any], payload: Any) -> dict[str, Any]:
+    """The keyword arguments for `function(ctx, **payload)`, checked against its signature and annotations.
+
+    Raises InvalidArguments: if the payload is no object, misses or adds an argument, or has one of the wrong type.
+    """
+    if not isinstance(payload, dict):
+        raise InvalidArguments(
+            f"the payload of {kind!r} must be an object of its arguments, not {type(payload).__name__}",
+            hint=f"submit {{...}} with the arguments {signature_of(function)}",
+        )
+    try:
+        inspect.signature(function).bind(None, **payload)
+    except TypeError as exc:
+        raise InvalidArguments(
+            f"the payload does not fit {kind!r}: {exc}", hint=f"its arguments are {signature_of(function)}"
+        ) from exc
+    adapters = _adapters(function)
+    return {name: _checked(kind, name, value, adapters.get(name)) for name, value in payload.items()}
+
+
+def _checked(kind: str, name: str, value: Any, adapter: TypeAdapter[Any] | None) -> Any:
+    if adapter is None:
+        return value
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as exc:
+        problem = exc.errors(include_input=False, include_url=False)[0]["msg"]
+        raise InvalidArguments(
+            f"argument {name!r} of {kind!r}: {problem[0].lower()}{problem[1:]}",
+            hint="submit it again with a value of that type",
+        ) from exc
+
+
+def signature_of(function: Callable[..., Any]) -> str:
+    """`(topic: str, depth: int = 3)`: a handler's signature without its context."""
+    signature = inspect.signature(function)
+    return str(signature.replace(parameters=list(signature.parameters.values())[1:]))

@@ -1,0 +1,76 @@
+"""A handle on a submitted task: its id, its status, its result."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from agentos.core.process import monotonic
+from agentos.store.calls import tasks
+from agentos.store.calls.tasks import TaskProgress
+from agentos.store.connect import Database
+from agentos.store.errors import TaskCancelled, TaskFailed, TaskTimeout
+from agentos.store.run import Flow, Sleep, do, drive
+
+FIRST_POLL_S = 0.01
+LAST_POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHandle:
+    """What `submit` returns. Keep the `task_id` to find the task again: `app.handle(task_id)`."""
+
+    task_id: str
+    db: Database
+
+    def status(self) -> str:
+        """created, running, waiting, completed, failed or cancelled. Raises UnknownTask: if it was purged."""
+        return self.db.run(tasks.task_progress(self.task_id)).status
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end and return the result: of a task of many items an object {item key: result}.
+
+        `timeout`: seconds, default for ever. Raises TaskFailed, TaskCancelled: if it ended so. TaskTimeout: if it has
+        not ended by then; it goes on.
+        """
+        progress = drive(self.db, wait(self.task_id, timeout))
+        return progress.result if progress.single else self._results()
+
+    async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  mirrors `result`
+        """The same, awaited."""
+        return await asyncio.to_thread(self.result, timeout)
+
+    def cancel(self) -> str:
+        """Ask for its end. Returns the status: `running` until what runs has been told."""
+        return self.db.run(tasks.cancel_task(self.task_id))
+
+    def _results(self) -> dict[str, Any]:
+        rows = self.db.run(tasks.task_items(self.task_id))
+        return {row.key or str(row.seq): row.result for row in rows}
+
+
+def wait(task_id: str, timeout: float | None) -> Flow[TaskProgress]:
+    """Poll, ever slower, until the task has ended. Raises TaskFailed, TaskCancelled, TaskTimeout, UnknownTask."""
+    deadline = None if timeout is None else monotonic() + timeout
+    pause = FIRST_POLL_S
+    while True:
+        progress = yield from do(tasks.task_progress(task_id))
+        if progress.ended:
+            return _completed(task_id, progress)
+        left = LAST_POLL_S if deadline is None else deadline - monotonic()
+        if left <= 0:
+            raise TaskTimeout(
+                f"task {task_id} is {progress.status} after {timeout:g} s",
+                hint=f"it goes on; wait again, or look: agentos show {task_id}",
+            )
+        yield Sleep(min(pause, left))
+        pause = min(pause * 1.5, LAST_POLL_S)
+
+
+def _completed(task_id: str, progress: TaskProgress) -> TaskProgress:
+    if progress.status == "failed":
+        raise TaskFailed(
+            f"task {task_id} failed: {progress.reason}", hint=f"agentos show {task_id}, then agentos retry {task_id}"
+        )
+    if progress.status == "cancelled":
+        raise TaskCancelled(f"task {task_id} was cancelled: {progress.reason or 'by request'}")
+    return progress

@@ -1,0 +1,177 @@
+"""A running item, without I/O: what it resumed from, which call comes next, what it may write.
+
+Every method returns a flow. The async `TaskContext` awaits them, the blocking one and `TaskRunner` drive them, so that
+a call has the same identity, the same records and the same rules in both worlds.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from agentos.core.evidence import Evidence, EvidencePack, PackVerdict, stamp_pack
+from agentos.core.flows.checkpoints import commit, newest_holding
+from agentos.core.flows.model import generate_once
+from agentos.core.flows.tools import ToolCall, ToolOutcome, ToolPolicy, call_tool
+from agentos.core.identity import prompt_identity, tool_identity
+from agentos.core.lease import Lease
+from agentos.core.process import host
+from agentos.core.tool import Tool, bash
+from agentos.store.calls import checkpoints, items, ledger
+from agentos.store.calls.checkpoints import CheckpointRow, Committed, NewCheckpoint
+from agentos.store.calls.items import ClaimedItem
+from agentos.store.canonical import canonical, canonical_text, loads
+from agentos.store.errors import CallBeforeCheckpoint, InvalidCheckpointType, UnknownTool
+from agentos.store.run import Flow, do
+
+CHECKPOINT_TYPES = (
+    "iteration_start", "iteration_end", "tool_executed", "llm_response", "approval_point", "state_transition",
+    "manual_checkpoint", "error_boundary",
+)  # fmt: skip
+
+LLM_EXPIRES_S = 7 * 86_400
+SNAPSHOT_LIMIT = 8 * 1024 * 1024
+
+VerifyRow = Callable[[CheckpointRow], PackVerdict]
+VerifyEvidence = Callable[[Sequence[Evidence]], PackVerdict]
+
+
+def check_checkpoint_type(checkpoint_type: str) -> str:
+    """Raises InvalidCheckpointType: if it is not one of the eight."""
+    if checkpoint_type not in CHECKPOINT_TYPES:
+        raise InvalidCheckpointType(
+            f"Invalid checkpoint_type: {checkpoint_type!r}", hint=f"use one of {', '.join(CHECKPOINT_TYPES)}"
+        )
+    return checkpoint_type
+
+
+class ItemScope:
+    """One attempt at one item.
+
+    `snapshot` is None until `resume` found a checkpoint of this item that holds. `ordinal` counts the item's
+    checkpoints in program order, so that a resumed handler finds exactly the calls made after its checkpoint.
+    """
+
+    def __init__(
+        self, item: ClaimedItem, lease: Lease, *, verify_row: VerifyRow, verify: VerifyEvidence,
+        tools: Mapping[str, Tool] | None = None,
+    ) -> None:  # fmt: skip
+        self.item = item
+        self.lease = lease
+        self.snapshot: Any = None
+        self.ordinal = 0
+        self.resumed_ordinal = 0
+        self.resumed_from: int | None = None
+        self.rejected: tuple[tuple[int, str], ...] = ()
+        self._verify_row = verify_row
+        self._verify = verify
+        self._tools = {"bash": bash, **(tools or {})}
+        self._seen: Counter[tuple[int, str, str]] = Counter()
+
+    @property
+    def task_id(self) -> str:
+        """The task this item belongs to."""
+        return self.item.task_id
+
+    def resume(self) -> Flow[None]:
+        """Find the newest checkpoint of this item whose evidence holds here and now; mark newer ones superseded."""
+        found = yield from newest_holding(self.task_id, self.item.item_id, self._verify_row)
+        self.rejected = found.rejected
+        if found.rejected:
+            yield from do(checkpoints.supersede(self.lease.fence, found.rejected))
+        if found.row is None:
+            return
+        self.snapshot = loads(found.row.snapshot_text)
+        self.ordinal = self.resumed_ordinal = found.row.ordinal or 0
+        self.resumed_from = found.row.sequence_number
+        told = {"sequence_number": found.row.sequence_number, "rejected": len(found.rejected), "host": host()}
+        yield from do(checkpoints.note_resume(self.lease.fence, canonical_text(told)))
+
+    def checkpoint(
+        self, checkpoint_type: str, snapshot: Any, evidence: Sequence[Evidence] | EvidencePack = ()
+    ) -> Flow[Committed]:
+        """Commit a checkpoint of this item. Raises InvalidCheckpointType, InvalidValue, ValueTooLarge, LeaseLost."""
+        pack = evidence if isinstance(evidence, EvidencePack) else EvidencePack(list(evidence))
+        body = canonical(snapshot, limit=SNAPSHOT_LIMIT, what="snapshot")
+        new = NewCheckpoint(
+            task_id=self.task_id, item_id=self.item.item_id, checkpoint_type=check_checkpoint_type(checkpoint_type),
+            snapshot=body.decode(), snapshot_sha256=_sha256(body), evidence=canonical_text(stamp_pack(pack).as_json()),
+            ordinal=self.ordinal + 1, host=host(), workspace=os.getcwd(), step_id=uuid4(),
+        )  # fmt: skip
+        committed = yield from commit(new, self.lease, self.lease.fence.worker_id)
+        self.ordinal += 1
+        return committed
+
+    def tool(
+        self, name: str, arguments: Any, *, key: str | None = None, policy: ToolPolicy | None = None,
+        execute: Callable[[ToolCall, Any], Any] | None = None,
+    ) -> Flow[ToolOutcome]:  # fmt: skip
+        """Call a tool once: recorded before and after, replayed on a later attempt.
+
+        Raises UnknownTool, CallBeforeCheckpoint, InDoubt, PostconditionFailed, LeaseLost, and whatever the tool raises.
+        """
+        tool = self._tool(name, policy, execute)
+        text = canonical_text(arguments, what=f"arguments of {name}")
+        ordinal, nth = self.ordinal, None
+        if key is None:
+            self._seen[ordinal, name, text] += 1
+            nth = self._seen[ordinal, name, text]
+        identity = tool_identity(self.task_id, self.item.item_id, name, arguments, key=key, ordinal=ordinal, nth=nth)
+        if key is None and self.resumed_ordinal and not tool.policy.repeats_safely:
+            yield from self._refuse_if_before(name, text, identity.key)
+        return (
+            yield from call_tool(
+                identity, self.lease, self.lease.fence.worker_id, tool.policy, lambda call: tool.run(call, arguments),
+                verify=self._verify,
+            )
+        )  # fmt: skip
+
+    def _tool(self, name: str, policy: ToolPolicy | None, execute: Callable[[ToolCall, Any], Any] | None) -> Tool:
+        known = self._tools.get(name)
+        run = execute or (known.run if known else None)
+        if run is None:
+            raise UnknownTool(
+                f"no tool is registered as {name!r}; known are {', '.join(sorted(self._tools))}",
+                hint="register it with @app.tool(name), or pass execute=",
+            )
+        return Tool(name, run, policy or (known.policy if known else ToolPolicy()))
+
+    def _refuse_if_before(self, name: str, arguments: str, key: str) -> Flow[None]:
+        """A handler that starts over although it was given a snapshot would repeat its side effects: refuse."""
+        before = yield from do(
+            ledger.ledger_before(self.item.item_id, name, arguments, self.resumed_ordinal, key)
+        )
+        if before is not None:
+            raise CallBeforeCheckpoint(
+                f"{name}({arguments[:200]}) was recorded {self.resumed_ordinal - before} checkpoint(s) before the one "
+                f"this item resumed from, and not since",
+                hint="pass key= to say that it is the same call, skip it with `if ctx.snapshot is None`, or declare the "
+                "tool safe to repeat",
+            )
+
+    def llm(
+        self, operation_type: str, prompt: Any, *, model: str, generate: Callable[[], Any], sample: int | None = None,
+        expires_s: float = LLM_EXPIRES_S,
+    ) -> Flow[Any]:  # fmt: skip
+        """A model's output, paid once per content: operation, prompt, model, task (and `sample`, for a second one)."""
+        identity = prompt_identity(operation_type, prompt, model, self.task_id, sample=sample)
+        made = yield from generate_once(identity, self.lease, self.lease.fence.worker_id, generate, expires_s=expires_s)
+        return made.output
+
+    def expand(self, new_items: Sequence[Mapping[str, Any]]) -> Flow[int]:
+        """Add items to this item's task, under its fence. Saying the same again adds nothing."""
+        return (yield from do(items.expand(self.lease.fence, canonical_text(list(new_items), what="items"))))
+
+    def ask(self, question: str, shown: Any) -> Flow[None]:
+        """Park this item until a person answers; the handler must end now."""
+        yield from do(items.ask(self.lease.fence, question, canonical_text(shown, what="what is shown")))
+
+    def approval(self) -> Flow[bool | None]:
+        """The answer to what this item asked; None: not answered, or never asked."""
+        return (yield from do(items.approval_of(self.item.item_id)))
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
