@@ -1,0 +1,43 @@
+"""`check`: one claim against the world. `check_pack`: all claims of a checkpoint."""
+
+from collections.abc import Callable
+
+from agentos.core.evidence.claim import Evidence, EvidenceType
+from agentos.core.evidence.command import command_exit
+from agentos.core.evidence.files import artifact_exists, file_sha256
+from agentos.core.evidence.pack import EvidencePack
+from agentos.core.evidence.postgres import postgres_row
+from agentos.core.evidence.sqlite import sqlite_row
+from agentos.core.evidence.stamp import elsewhere
+from agentos.core.evidence.verdict import PackVerdict, Refuted, Verdict, judge
+from agentos.core.evidence.world import World
+
+
+def check(evidence: Evidence, world: World) -> Verdict:
+    """Whether `evidence` holds in `world` now. A false or refused claim is a verdict with its reason.
+
+    Raises DatabaseUnavailable: if the connection is lost, and OSError: if this process is out of memory or file
+    descriptors. Nothing was found out then, and no checkpoint may be given up for it.
+    """
+    try:
+        return Verdict(evidence, True, _CHECKS[evidence.evidence_type](evidence, world))
+    except Refuted as refuted:
+        return Verdict(evidence, False, f"{refuted}{elsewhere(evidence)}")
+
+
+def check_pack(pack: EvidencePack, world: World) -> PackVerdict:
+    """Whether `pack` holds in `world` now; every claim is checked, so that all reasons are known. Raises as `check`."""
+    return judge(pack, [check(evidence, world) for evidence in pack.evidence_list])
+
+
+def _row(evidence: Evidence, world: World) -> str:
+    return (sqlite_row if "db_path" in evidence.metadata else postgres_row)(evidence, world)
+
+
+# Each returns why the claim holds, or raises Refuted with why it does not.
+_CHECKS: dict[EvidenceType, Callable[[Evidence, World], str]] = {
+    EvidenceType.COMMAND_EXIT: command_exit,
+    EvidenceType.ARTIFACT_EXISTS: artifact_exists,
+    EvidenceType.FILE_SHA256: file_sha256,
+    EvidenceType.DB_ROW: _row,
+}
