@@ -1,0 +1,29 @@
+"""What the coordinator asks beside the transitions of `workers`."""
+
+from collections.abc import Sequence
+
+from agentos.store.calls.workers import Reclaimed
+from agentos.store.run import Call
+
+
+def reclaim_blocked(
+    item_ids: Sequence[int], wait_s: float, *, limit: int = 1000, max_crashes: int = 3
+) -> Call[tuple[Reclaimed, ...]]:
+    """`reclaim`, but waiting up to `wait_s` seconds for these leases. SQLSTATE 55P03: somebody keeps them locked."""
+    return Call(
+        "SELECT * FROM agentos.reclaim_blocked($1::bigint[], $2::float8, $3::integer, $4::integer)",
+        (list(item_ids), float(wait_s), limit, max_crashes),
+        lambda rows: tuple(Reclaimed(**dict(row)) for row in rows),
+    )
+
+
+def next_due_s() -> Call[float | None]:
+    """Seconds until the next scheduled item is due; negative: it is late. None: nothing is scheduled."""
+    return Call("SELECT agentos.next_due_s() AS s", (), lambda rows: rows[0]["s"])
+
+
+def queues_of(item_ids: Sequence[int]) -> Call[tuple[str, ...]]:
+    """The queues of these items, each once."""
+    return Call(
+        "SELECT agentos.queues_of($1::bigint[]) AS queues", (list(item_ids),), lambda rows: tuple(rows[0]["queues"])
+    )

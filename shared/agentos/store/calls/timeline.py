@@ -1,0 +1,160 @@
+"""Reading for people: what happened to a task, who works, what is wrong. Nothing here writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from agentos.store.canonical import loads
+from agentos.store.run import Call
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened beside the happy path, such as `lease_reclaimed`."""
+
+    at: datetime
+    event: str
+    item_id: int | None
+    attempt: int | None
+    worker_id: int | None
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSummary:
+    """A checkpoint without its snapshot. `snapshot_bytes` is the size of its JSON."""
+
+    sequence_number: int
+    item_id: int | None
+    ordinal: int | None
+    checkpoint_type: str
+    snapshot_bytes: int
+    snapshot_sha256: str
+    evidence: Any
+    host: str
+    workspace: str
+    worker_id: int | None
+    attempt: int | None
+    created_at: datetime
+    superseded_at: datetime | None
+    superseded_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSummary:
+    """A model call. `generations`: how often it was made and paid; `hits`: how often its output was reused."""
+
+    item_id: int | None
+    operation_type: str
+    model: str
+    state: str
+    prompt_preview: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    generations: int
+    hits: int
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A question to a person. `approved` None: not answered."""
+
+    item_id: int
+    question: str
+    shown: Any
+    asked_at: datetime
+    approved: bool | None
+    answered_by: str | None
+    answered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A process that beats or has beaten. `state`: alive, draining, late, stopped or dead; `held`: its leases."""
+
+    worker_id: int
+    label: str
+    host: str
+    pid: int
+    role: str
+    version: str
+    state: str
+    held: int
+    loop_lag_ms: int
+    started_at: datetime
+    beat_at: datetime
+    beat_age_s: float
+    ttl_s: float
+    serves: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong, or that waits for a person; `data` says where."""
+
+    finding: str
+    data: dict[str, Any]
+
+
+def _oldest_first(cls: type[T], rows: Sequence[Any], *json_columns: str) -> tuple[T, ...]:
+    """The newest rows were read; they are told in the order in which they happened."""
+    return tuple(reversed(_each(cls, rows, *json_columns)))
+
+
+def _each(cls: type[T], rows: Sequence[Any], *json_columns: str) -> tuple[T, ...]:
+    return tuple(cls(**{**dict(row), **{name: loads(row[name]) for name in json_columns}}) for row in rows)
+
+
+def task_events(task_id: str, limit: int = 1000) -> Call[tuple[Event, ...]]:
+    """The newest `limit` events of a task, oldest first."""
+    return Call(
+        "SELECT * FROM agentos.task_events($1::text, $2::integer)",
+        (task_id, limit),
+        lambda rows: _oldest_first(Event, rows, "data"),
+    )
+
+
+def task_checkpoints(task_id: str, limit: int = 1000) -> Call[tuple[CheckpointSummary, ...]]:
+    """The newest `limit` checkpoints of a task, superseded ones too, oldest first."""
+    return Call(
+        "SELECT * FROM agentos.task_checkpoints($1::text, $2::integer)",
+        (task_id, limit),
+        lambda rows: _oldest_first(CheckpointSummary, rows, "evidence"),
+    )
+
+
+def task_prompts(task_id: str, limit: int = 1000) -> Call[tuple[PromptSummary, ...]]:
+    """The newest `limit` model calls of a task, oldest first."""
+    return Call(
+        "SELECT * FROM agentos.task_prompts($1::text, $2::integer)",
+        (task_id, limit),
+        lambda rows: _oldest_first(PromptSummary, rows),
+    )
+
+
+def task_approvals(task_id: str) -> Call[tuple[Approval, ...]]:
+    """What the task asked people, oldest first."""
+    return Call(
+        "SELECT * FROM agentos.task_approvals($1::text)", (task_id,), lambda rows: _each(Approval, rows, "shown")
+    )
+
+
+def list_workers(gone_s: float = 0.0) -> Call[tuple[WorkerRow, ...]]:
+    """Living workers, and those that ended less than `gone_s` seconds ago."""
+    return Call(
+        "SELECT * FROM agentos.list_workers($1::float8)", (float(gone_s),), lambda rows: _each(WorkerRow, rows, "serves")
+    )
+
+
+def findings(old_transaction_s: float = 60.0) -> Call[tuple[Finding, ...]]:
+    """What `agentos doctor` tells. A transaction counts as old after `old_transaction_s` seconds."""
+    return Call(
+        "SELECT * FROM agentos.findings($1::float8)",
+        (float(old_transaction_s),),
+        lambda rows: _each(Finding, rows, "data"),
+    )
