@@ -1,0 +1,33 @@
+"""Asking again when the database did not answer: for calls that say the same however often they are made."""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from agentos.store.errors import DatabaseUnavailable
+from agentos.store.run import Call, Flow, Sleep, do
+
+T = TypeVar("T")
+
+OUTAGE_WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds between the tries of one call: a server that restarts is back by then, and no default lease has ended."""
+
+
+def insist(call: Call[T]) -> Flow[T]:
+    """Run a call that may be repeated, again while the database does not answer.
+
+    Raises DatabaseUnavailable: if it did not answer for about 3 s.
+    """
+    for wait_s in OUTAGE_WAITS_S:
+        try:
+            return (yield from do(call))
+        except DatabaseUnavailable:
+            yield Sleep(wait_s)
+    return (yield from do(call))
+
+
+def growing_waits() -> Iterator[float]:
+    """Seconds between two looks at what somebody else is doing: 0.01 s growing to 0.25 s."""
+    wait_s = 0.01
+    while True:
+        yield wait_s
+        wait_s = min(wait_s * 1.6, 0.25)

@@ -1,0 +1,289 @@
+"""One tool call: execute it once, replay it, repair it, or find out what became of it.
+
+```
+begin ─ execute ─▶ run ─▶ finished (or failed: runs again next time)
+      ─ finished ▶ its `produces` hold? replay : safe to repeat? run again (repaired) : PostconditionFailed
+      ─ doubt ───▶ retry | probe | InDoubt
+      ─ running ─▶ wait, ask again
+```
+"""
+
+import enum
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from agentos.core.evidence import Evidence, PackVerdict
+from agentos.core.flows.patience import OUTAGE_WAITS_S, growing_waits, insist
+from agentos.core.flows.results import Packed, message_of, pack, refusal_in
+from agentos.core.lease import Lease
+from agentos.store.calls.items import Fence
+from agentos.store.calls.ledger import (
+    CallIdentity,
+    LedgerReply,
+    OnDoubt,
+    ledger_begin,
+    ledger_finish,
+    ledger_resume,
+)
+from agentos.store.canonical import canonical_text, loads
+from agentos.store.errors import DatabaseUnavailable, InDoubt, InvalidInput, PostconditionFailed
+from agentos.store.run import Flow, Sleep, do, invoke
+
+TOOL_EXPIRES_S = 30 * 86400.0
+"""Seconds for which a record is replayed to callers without a lease: 30 days."""
+
+Verify = Callable[[Sequence[Evidence]], PackVerdict]
+Produces = Sequence[Evidence] | Callable[[Any], Sequence[Evidence]]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What a tool is told. Pass `idempotency_key` on to whoever can refuse a second call; `execution` counts from 1."""
+
+    idempotency_key: str
+    repair: bool
+    execution: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A probe's answer: the call in doubt was done, and this is its result."""
+
+    result: Any
+
+
+class ProbeAnswer(enum.Enum):
+    """A probe's other answers: it was not done (run it), or it cannot be found out (`InDoubt`)."""
+
+    NOT_DONE = "not done"
+    UNKNOWN = "unknown"
+
+
+NOT_DONE = ProbeAnswer.NOT_DONE
+UNKNOWN = ProbeAnswer.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class ToolPolicy:
+    """How a tool wants its calls treated. `on_doubt`: retry, probe or fail. `probe(call)` or `probe(call, arguments)`
+    answers Done(result), NOT_DONE or UNKNOWN. `produces`: evidence that must hold for a replay, or a function from the
+    result to it. `safe_to_repeat` (default: `on_doubt == "retry"`) lets a lost
+    product be made again. `expires_s` counts for callers without a lease only.
+    """
+
+    on_doubt: OnDoubt = "fail"
+    probe: Callable[..., Any] | None = None
+    produces: Produces = ()
+    safe_to_repeat: bool | None = None
+    expires_s: float = TOOL_EXPIRES_S
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput: if `on_doubt` is none of the three, or `probe` lacks its function."""
+        if self.on_doubt not in ("retry", "probe", "fail"):
+            raise InvalidInput(f"on_doubt={self.on_doubt!r} is not known", hint="use 'retry', 'probe' or 'fail'")
+        if self.on_doubt == "probe" and self.probe is None:
+            raise InvalidInput("on_doubt='probe' needs a probe", hint="pass probe=function that finds out")
+
+    @property
+    def repeats_safely(self) -> bool:
+        """Whether the call may be executed again when the world has lost what it produced."""
+        return self.on_doubt == "retry" if self.safe_to_repeat is None else self.safe_to_repeat
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """A call's result, and whether it was executed now, replayed from the record, or executed again as a repair."""
+
+    result: dict[str, Any]
+    replayed: bool
+    repaired: bool
+
+
+_executing: set[UUID] = set()
+"""Call tokens of executions that this process runs now."""
+_unrecorded: set[UUID] = set()
+"""Call tokens of executions of this process that ended without a record: in doubt, though their process lives."""
+
+
+def call_tool(
+    identity: CallIdentity, lease: Lease | None, worker_id: int, policy: ToolPolicy, execute: Callable[[ToolCall], Any],
+    *, verify: Verify, force: bool = False,
+) -> Flow[ToolOutcome]:  # fmt: skip
+    """Execute the call or replay it. `worker_id`: the lease's worker, or this process's guest.
+
+    Raises whatever `execute` raises (recorded as failed: it runs again next time).
+    Raises InDoubt, PostconditionFailed: if going on would guess. LeaseLost, TaskCancelled: with a lease.
+    Raises InvalidValue, ValueTooLarge: if the result cannot be stored; the call counts as finished all the same.
+    """
+    if lease is not None:
+        identity = replace(identity, item_id=lease.fence.item_id)
+    call = _ToolRun(identity, lease.fence if lease else None, worker_id, policy, execute, verify)
+    waits = growing_waits()
+    while True:
+        reply = yield from call.begin(force)
+        match reply.verdict:
+            case "execute":
+                return (yield from call.run(reply, repair=False))
+            case "running":
+                yield Sleep(next(waits))
+                continue
+            case "finished":
+                outcome = yield from call.replay(reply)
+            case _:
+                outcome = yield from call.resolve(reply)
+        if outcome is not None:
+            return outcome
+
+
+def _told(probe: Callable[..., Any], call: ToolCall, arguments: Any) -> tuple[Any, ...]:
+    takes = inspect.signature(probe).parameters.values()
+    positional = sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in takes)
+    return (call, arguments)[:positional]
+
+
+@dataclass(frozen=True, slots=True)
+class _ToolRun:
+    identity: CallIdentity
+    fence: Fence | None
+    worker_id: int
+    policy: ToolPolicy
+    execute: Callable[[ToolCall], Any]
+    verify: Verify
+
+    def begin(self, force: bool) -> Flow[LedgerReply]:
+        produces = [] if callable(self.policy.produces) else [each.as_json() for each in self.policy.produces]
+        ask = ledger_begin(
+            self.identity, self.fence, self.worker_id, on_doubt=self.policy.on_doubt, force=force,
+            produces=canonical_text(produces, what="produces"), expires_s=self.policy.expires_s,
+        )  # fmt: skip
+        if self.fence is None:
+            reply = yield from do(ask)
+        else:
+            reply = yield from self._begin_under_lease(ask)
+        if reply.verdict == "running" and reply.call_token in _unrecorded:
+            return replace(reply, verdict="doubt")
+        return reply
+
+    def _begin_under_lease(self, ask: Any) -> Flow[LedgerReply]:
+        """One process holds a lease: what runs under it, and not here, was begun by a call whose reply was lost."""
+        unanswered = False
+        for wait_s in (*OUTAGE_WAITS_S, None):
+            try:
+                reply: LedgerReply = yield from do(ask)
+            except DatabaseUnavailable:
+                if wait_s is None:
+                    raise
+                unanswered = True
+                yield Sleep(wait_s)
+                continue
+            if unanswered and reply.verdict == "running" and reply.call_token not in _executing | _unrecorded:
+                return (yield from self._resume(reply, repair=False))
+            return reply
+        raise AssertionError("the last try returns or raises")
+
+    def _resume(self, reply: LedgerReply, *, repair: bool) -> Flow[LedgerReply]:
+        assert reply.call_token is not None  # noqa: S101  every verdict but the first names its execution
+        return (
+            yield from do(
+                ledger_resume(
+                    self.identity.key, reply.call_token, self.fence, self.worker_id, repair=repair,
+                    expires_s=self.policy.expires_s,
+                )
+            )
+        )  # fmt: skip
+
+    def run(self, reply: LedgerReply, *, repair: bool) -> Flow[ToolOutcome]:
+        token = reply.call_token
+        assert token is not None  # noqa: S101
+        told = ToolCall(reply.idempotency_key or self.identity.key, repair, reply.executions or 1)
+        _executing.add(token)
+        try:
+            result = yield from invoke(self.execute, told)
+        except Exception as exc:
+            yield from self._finish(token, None, message_of(exc))
+            raise
+        except BaseException:  # cancelled or interrupted: what it did is not known, and nobody here goes on with it
+            _unrecorded.add(token)
+            raise
+        finally:
+            _executing.discard(token)
+        packed = pack(result)
+        yield from self._finish(token, packed, None)
+        if packed.refusal is not None:
+            raise packed.refusal
+        return ToolOutcome(loads(packed.text), replayed=False, repaired=repair)
+
+    def _finish(self, token: UUID, packed: Packed | None, error: str | None) -> Flow[bool]:
+        record = ledger_finish(
+            self.identity.key, token, self.fence, self.worker_id, error=error,
+            result=packed.text if packed else None, exit_code=packed.exit_code if packed else None,
+        )  # fmt: skip
+        try:
+            return (yield from insist(record))
+        except BaseException:
+            _unrecorded.add(token)
+            raise
+
+    def replay(self, reply: LedgerReply) -> Flow[ToolOutcome | None]:
+        if refusal := refusal_in(reply.result):
+            raise refusal
+        verdict = yield from self._check(reply)
+        if verdict is None or verdict.holds:
+            return ToolOutcome(reply.result, replayed=True, repaired=False)
+        if not self.policy.repeats_safely:
+            raise PostconditionFailed(
+                f"the recorded call {self._name()} cannot be replayed: {verdict.reason}",
+                hint="restore what it produced, or declare the tool safe to repeat (safe_to_repeat=True)",
+            )
+        again = yield from self._resume(reply, repair=True)
+        return (yield from self.run(again, repair=True)) if again.verdict == "execute" else None
+
+    def _check(self, reply: LedgerReply) -> Flow[PackVerdict | None]:
+        declared = self.policy.produces
+        evidence = declared(reply.result) if callable(declared) else declared
+        evidence = evidence or [Evidence.from_json(each) for each in reply.produces or ()]
+        if not evidence:
+            return None
+        verdict: PackVerdict = yield from invoke(self.verify, evidence)
+        return verdict
+
+    def resolve(self, reply: LedgerReply) -> Flow[ToolOutcome | None]:
+        assert reply.call_token is not None  # noqa: S101
+        answer = yield from self._probe(reply)
+        if isinstance(answer, Done):
+            packed = pack(answer.result)
+            recorded = yield from self._finish(reply.call_token, packed, None)
+            _unrecorded.discard(reply.call_token)
+            return ToolOutcome(loads(packed.text), replayed=True, repaired=False) if recorded else None
+        if answer is NOT_DONE:
+            again = yield from self._resume(reply, repair=False)
+            return (yield from self.run(again, repair=False)) if again.verdict == "execute" else None
+        raise self._in_doubt(reply, answer)
+
+    def _probe(self, reply: LedgerReply) -> Flow[Any]:
+        if self.policy.on_doubt == "retry":
+            return NOT_DONE
+        if self.policy.on_doubt == "fail" or self.policy.probe is None:
+            return UNKNOWN
+        call = ToolCall(reply.idempotency_key or self.identity.key, repair=False, execution=reply.executions or 1)
+        told = _told(self.policy.probe, call, loads(self.identity.arguments))
+        return (yield from invoke(self.policy.probe, *told))
+
+    def _in_doubt(self, reply: LedgerReply, answer: object) -> InDoubt:
+        found = ""
+        if self.policy.on_doubt == "probe":
+            said = "could not find out" if answer is UNKNOWN else f"answered {answer!r}, not Done, NOT_DONE or UNKNOWN"
+            found = f"; its probe {said}"
+        began = f" at {reply.begun_at:%Y-%m-%d %H:%M:%S %Z}" if reply.begun_at else ""
+        return InDoubt(
+            f"the call {self._name()} of task {self.identity.task_id} was begun{began} and never finished{found}",
+            hint="find out whether it happened; then run it with on_doubt='retry' if it may run again, "
+            "on_doubt='probe' with a function that finds out, or force_execute=True",
+        )
+
+    def _name(self) -> str:
+        shown = self.identity.arguments
+        return f"{self.identity.tool_name}({shown if len(shown) <= 120 else shown[:120] + '…'})"
