@@ -14,15 +14,14 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Self
 
-import structlog
-
+from agentos.core.logs import get_logger
 from agentos.core.process import host, monotonic, new_worker_id, process_identity
 from agentos.store.calls import workers
 from agentos.store.connect import Database, OnConnection, connect
 from agentos.store.errors import AgentOSError, WorkerDead
 from agentos.store.settings import Settings, load_settings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 TRUST = 2 / 3
 """Share of the TTL without a beat after which nothing new is started."""
@@ -44,7 +43,8 @@ def _ignore_cancelled(_items: frozenset[int]) -> None:
 class Heartbeat:
     """Beats for one worker row from a daemon thread. `lag_ms` is asked before each beat.
 
-    `on_cancelled` gets the held items whose task was cancelled, `on_dead` is called once when the row was declared dead;
+    `on_cancelled` gets the held items whose task was cancelled, `on_dead` is called once when the row was declared
+    dead;
     both on the beat's thread.
     """
 
@@ -122,7 +122,8 @@ class Presence:
     """
 
     def __init__(
-        self, db: Database, *, role: str, label: str | None = None, queues: Sequence[str] = (), kinds: Sequence[str] = (),
+        self, db: Database, *, role: str, label: str | None = None, queues: Sequence[str] = (), kinds: Sequence[str]
+        = (),
         concurrency: int = 1, settings: Settings | None = None,
     ) -> None:  # fmt: skip
         settings = settings or load_settings()

@@ -140,14 +140,13 @@ class ItemScope:
 
     def _refuse_if_before(self, name: str, arguments: str, key: str) -> Flow[None]:
         """A handler that starts over although it was given a snapshot would repeat its side effects: refuse."""
-        before = yield from do(
-            ledger.ledger_before(self.item.item_id, name, arguments, self.resumed_ordinal, key)
-        )
+        before = yield from do(ledger.ledger_before(self.item.item_id, name, arguments, self.resumed_ordinal, key))
         if before is not None:
             raise CallBeforeCheckpoint(
                 f"{name}({arguments[:200]}) was recorded {self.resumed_ordinal - before} checkpoint(s) before the one "
                 f"this item resumed from, and not since",
-                hint="pass key= to say that it is the same call, skip it with `if ctx.snapshot is None`, or declare the "
+                hint="pass key= to say that it is the same call, skip it with `if ctx.snapshot is None`, or declare
+                the "
                 "tool safe to repeat",
             )
 

@@ -14,7 +14,8 @@ ToolFunction = Callable[[ToolCall, Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """`run(call, arguments)` does it, sync or async; `policy` says what happens when it is in doubt or its work is gone.
+    """`run(call, arguments)` does it, sync or async; `policy` says what happens when it is in doubt or its work is
+    gone.
 
     The default policy is the safe one: a call that was begun and never finished stops the task.
     """

@@ -7,13 +7,12 @@ import queue
 import threading
 import time
 
-import structlog
-
+from agentos.core.logs import get_logger
 from agentos.store.calls import workers
 from agentos.store.connect import Database
 from agentos.store.errors import AgentOSError
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 PAUSE_S = 0.02
 
@@ -27,9 +26,13 @@ class Waker:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
+    def add(self, name: str) -> None:
+        """Remember `name` for the next `flush`."""
+        self._queues.put(name)
+
     def wake(self, name: str) -> None:
         """Soon; returns at once."""
-        self._queues.put(name)
+        self.add(name)
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._tell, name="agentos-wake", daemon=True)

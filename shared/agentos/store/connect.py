@@ -47,7 +47,8 @@ def locate(settings: Settings | None = None) -> Target:
 
 
 def connect(dsn: str, *, application: str = APPLICATION) -> psycopg.Connection[Any]:
-    """One psycopg connection in autocommit: outside autocommit a mere read pins the vacuum horizon until somebody commits.
+    """One psycopg connection in autocommit: outside autocommit a mere read pins the vacuum horizon until somebody
+    commits.
 
     Raises DatabaseUnavailable: if the server cannot be reached or refuses the login.
     """

@@ -154,7 +154,8 @@ class InvalidPlan(InvalidInput):
 
 
 class InvalidValue(InvalidInput):
-    """A value that JSON in Postgres cannot hold: NUL, lone surrogate, NaN, Infinity, bytes, set, cycle, deep nesting."""
+    """A value that JSON in Postgres cannot hold: NUL, lone surrogate, NaN, Infinity, bytes, set, cycle, deep
+    nesting."""
 
 
 class UnknownKind(InvalidInput):
@@ -224,7 +225,8 @@ class ReplayError(AgentOSError):
 
 
 class CallBeforeCheckpoint(ReplayError):
-    """An unkeyed tool call was recorded before the checkpoint the item resumed from: the handler ignored its snapshot."""
+    """An unkeyed tool call was recorded before the checkpoint the item resumed from: the handler ignored its
+    snapshot."""
 
 
 class InDoubt(ReplayError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 
@@ -94,8 +94,7 @@ def schema_state(conn: psycopg.Connection[Any]) -> SchemaState:
         "SELECT to_regnamespace('agentos') IS NOT NULL, to_regclass('agentos.migrations') IS NOT NULL,"
         " to_regclass('agentos.engine') IS NOT NULL"
     ).fetchone()
-    assert found is not None
-    has_schema, has_migrations, has_engine = found
+    has_schema, has_migrations, has_engine = found or (False, False, False)
     if not has_schema:
         return SchemaState(None, None)
     if not (has_migrations and has_engine):
@@ -103,8 +102,7 @@ def schema_state(conn: psycopg.Connection[Any]) -> SchemaState:
     row = conn.execute(
         "SELECT (SELECT coalesce(max(version), 0) FROM agentos.migrations), (SELECT digest FROM agentos.engine)"
     ).fetchone()
-    assert row is not None
-    return SchemaState(row[0], row[1])
+    return SchemaState(*(row or (0, None)))
 
 
 def check_schema(conn: psycopg.Connection[Any]) -> None:
@@ -112,9 +110,7 @@ def check_schema(conn: psycopg.Connection[Any]) -> None:
     check_server(conn)
     state, newest = schema_state(conn), migrations()[-1].version
     if state.version is None:
-        raise SchemaMissing(
-            "the database has no agentos schema", hint="run `agentos migrate`, or start with --migrate"
-        )
+        raise SchemaMissing("the database has no agentos schema", hint="run `agentos migrate`, or start with --migrate")
     if state.version > newest:
         raise SchemaTooNew(
             f"the schema is at version {state.version}, this agentos knows {newest}",
@@ -154,12 +150,14 @@ def _apply(conn: psycopg.Connection[Any], known: tuple[Migration, ...]) -> Migra
         check_schema(conn)
     pending = [m for m in known if m.version > done]
     for migration in pending:
-        conn.execute(cast(LiteralString, migration.sql))
-        conn.execute("INSERT INTO agentos.migrations (version, name) VALUES (%s, %s)", (migration.version, migration.name))
+        conn.execute(migration.sql.encode())
+        conn.execute(
+            "INSERT INTO agentos.migrations (version, name) VALUES (%s, %s)", (migration.version, migration.name)
+        )
     digest = engine_digest()
     if functions := state.engine_digest != digest:
         conn.execute("SET LOCAL check_function_bodies = off")  # they call each other in any order
-        conn.execute(cast(LiteralString, engine_sql()))
+        conn.execute(engine_sql().encode())
         conn.execute(
             "INSERT INTO agentos.engine (digest, applied_at) VALUES (%s, clock_timestamp())"
             " ON CONFLICT (one) DO UPDATE SET digest = excluded.digest, applied_at = excluded.applied_at",

@@ -156,12 +156,11 @@ async def arun_call(conn: Any, call: Call[T]) -> T:
 def raise_mapped(exc: BaseException) -> NoReturn:
     """Raise our error for a driver's. Classified by SQLSTATE alone: asyncpg files ours under FatalPostgresError."""
     code = getattr(exc, "sqlstate", None)
-    if code is None or code[:2] in ("08", "57") or code == "53300":
-        if code != "57014":  # query_canceled: the statement timed out, the connection is fine
-            raise DatabaseUnavailable(
-                f"the database did not answer: {_first_line(exc)}",
-                hint="check that it runs and can be reached; what was asked may or may not have happened",
-            ) from exc
+    if _is_outage(code):
+        raise DatabaseUnavailable(
+            f"the database did not answer: {_first_line(exc)}",
+            hint="check that it runs and can be reached; what was asked may or may not have happened",
+        ) from exc
     message, hint, detail = _texts(exc)
     if mapped := from_sqlstate(code or "", message, hint, detail):
         raise mapped from exc
@@ -170,6 +169,11 @@ def raise_mapped(exc: BaseException) -> NoReturn:
             f"the database has no (complete) agentos schema: {message}", hint="run `agentos migrate`"
         ) from exc
     raise exc
+
+
+def _is_outage(code: str | None) -> bool:
+    """57014 is query_canceled: the statement timed out, the connection is fine. 53300: too many connections."""
+    return code is None or code == "53300" or (code[:2] in ("08", "57") and code != "57014")
 
 
 def _texts(exc: BaseException) -> tuple[str, str | None, str | None]:

@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-import structlog
-
 from agentos.core.evidence import Evidence, EvidencePack
 from agentos.core.flows.tools import ToolCall, ToolPolicy
+from agentos.core.logs import get_logger
 from agentos.core.scope import ItemScope
 from agentos.store.calls.checkpoints import Committed
 from agentos.store.run import AsyncRunner, Flow, adrive
@@ -40,7 +39,7 @@ class TaskContext:
         self._guard = guard
         self._model = default_model
         self._complete = complete
-        self.log = structlog.get_logger("agentos.handler")
+        self.log = get_logger("agentos.handler")
 
     @property
     def snapshot(self) -> Any:
@@ -72,7 +71,8 @@ class TaskContext:
     ) -> Committed:
         """Commit where the work stands. A later attempt gets `snapshot` back if `evidence` still holds then.
 
-        `checkpoint_type`: one of the eight. Raises InvalidCheckpointType, InvalidValue, ValueTooLarge; LeaseLost: if the
+        `checkpoint_type`: one of the eight. Raises InvalidCheckpointType, InvalidValue, ValueTooLarge; LeaseLost: if
+        the
         item is another worker's by now.
         """
         committed = await self._run(self._scope.checkpoint(checkpoint_type, snapshot, evidence))
@@ -97,7 +97,8 @@ class TaskContext:
         self, operation_type: str, *, prompt: Any, model: str | None = None, generate: GenerateFunction | None = None,
         sample: int | None = None,
     ) -> Any:  # fmt: skip
-        """A model's output, paid for once: the same operation, prompt and model of this task are answered by the record.
+        """A model's output, paid for once: the same operation, prompt and model of this task are answered by the
+        record.
 
         `generate(prompt)`: sync or async, any JSON value; default: the endpoint of AGENTOS_LLM_*, else the stand-in.
         `sample`: asks for a second, third ... output on purpose.
@@ -151,7 +152,9 @@ class BlockingContext:
         sample: int | None = None,
     ) -> Any:  # fmt: skip
         """As `TaskContext.llm`."""
-        return self._wait(self._context.llm(operation_type, prompt=prompt, model=model, generate=generate, sample=sample))
+        return self._wait(
+            self._context.llm(operation_type, prompt=prompt, model=model, generate=generate, sample=sample)
+        )
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

@@ -35,7 +35,7 @@ class TaskHandle:
         progress = drive(self.db, wait(self.task_id, timeout))
         return progress.result if progress.single else self._results()
 
-    async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  mirrors `result`
+    async def aresult(self, timeout: float | None = None) -> Any:
         """The same, awaited."""
         return await asyncio.to_thread(self.result, timeout)
 

@@ -58,7 +58,8 @@ class App:
     ) -> Callable[[F], F]:
         """Register a handler `async def f(ctx, **payload)` (or a plain `def`, run in a thread).
 
-        `max_attempts`: how often it may raise before the task fails. `timeout_s`: seconds for one attempt, default none.
+        `max_attempts`: how often it may raise before the task fails. `timeout_s`: seconds for one attempt, default
+        none.
         Raises ConfigInvalid: if the kind is taken, reserved (shell, llm, plan), or the limits make no sense.
         """
         if kind in RESERVED_KINDS or kind in self.handlers or not kind:
@@ -81,9 +82,12 @@ class App:
     ) -> Callable[[F], F]:  # fmt: skip
         """Register a tool `f(arguments)` or `f(call, arguments)`, async or plain; `call.idempotency_key` is stable.
 
-        `on_doubt`: what to do when a call was begun and never finished: `fail` (the default, safe: the task stops and is
-        shown as in doubt), `retry` (safe to repeat), `probe` (ask `probe(call, arguments)` for Done, NOT_DONE, UNKNOWN).
-        `produces`: evidence that must hold for a recorded call to be replayed. `safe_to_repeat`: may run again, with the
+        `on_doubt`: what to do when a call was begun and never finished: `fail` (the default, safe: the task stops
+        and is
+        shown as in doubt), `retry` (safe to repeat), `probe` (ask `probe(call, arguments)` for Done, NOT_DONE,
+        UNKNOWN).
+        `produces`: evidence that must hold for a recorded call to be replayed. `safe_to_repeat`: may run again, with
+        the
         same idempotency key, when that evidence does not hold; default: when `on_doubt` is `retry`.
         """
         if (on_doubt == "probe") != (probe is not None):
@@ -100,7 +104,8 @@ class App:
         return register
 
     def submit(
-        self, kind: str, payload: Mapping[str, Any] | None = None, *, task_id: str | None = None, title: str | None = None,
+        self, kind: str, payload: Mapping[str, Any] | None = None, *, task_id: str | None = None, title: str | None =
+        None,
         queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
     ) -> TaskHandle:  # fmt: skip
         """Create a task of one item. Blocks for one commit.

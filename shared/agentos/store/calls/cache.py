@@ -56,7 +56,8 @@ def cache_finish(
 ) -> Call[bool]:  # fmt: skip
     """Store the output (JSON text). False: another generator took over and its output counts."""
     return Call(
-        "SELECT agentos.cache_finish($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::integer, $8::integer)"
+        "SELECT agentos.cache_finish($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid, $6::text,"
+        " $7::integer, $8::integer)"
         " AS stored",
         (
             key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None, output,

@@ -82,7 +82,8 @@ def commit_checkpoint(new: NewCheckpoint, fence: Fence | None, worker_id: int | 
     Raises LeaseLost, TaskCancelled: with a fence. TaskHeld, UnknownTask, UnknownWorkItem: without one.
     """
     return Call(
-        "SELECT * FROM agentos.commit_checkpoint($1::text, $2::bigint, $3::bigint, $4::uuid, $5::text, $6::text, $7::text,"
+        "SELECT * FROM agentos.commit_checkpoint($1::text, $2::bigint, $3::bigint, $4::uuid, $5::text,"
+        " $6::text, $7::text,"
         " $8::text, $9::integer, $10::text, $11::text, $12::uuid)",
         (
             new.task_id, new.item_id, fence.worker_id if fence else worker_id, fence.token if fence else None,

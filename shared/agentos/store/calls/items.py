@@ -63,7 +63,6 @@ def _claimed(rows: Sequence[Any]) -> Claimed:
     return Claimed(_items(rows), any(row["item_id"] is None for row in rows))
 
 
-
 def claim(worker_id: int, epoch: int, lanes: Sequence[int], limit: int, solo: Sequence[int] = ()) -> Call[Claimed]:
     """Take up to `limit` items from `lanes`, in that order. Raises WorkerDead: if the worker may not claim."""
     return Call(
@@ -73,7 +72,9 @@ def claim(worker_id: int, epoch: int, lanes: Sequence[int], limit: int, solo: Se
     )
 
 
-def claim_task(worker_id: int, epoch: int, task_id: str, limit: int, lease_s: float | None = None) -> Call[tuple[ClaimedItem, ...]]:
+def claim_task(
+    worker_id: int, epoch: int, task_id: str, limit: int, lease_s: float | None = None
+) -> Call[tuple[ClaimedItem, ...]]:
     """Take up to `limit` ready items of one task, whatever their lane."""
     return Call(
         "SELECT * FROM agentos.claim_task($1::bigint, $2::integer, $3::text, $4::integer, $5::float8)",

@@ -85,7 +85,8 @@ def ledger_begin(
         "SELECT * FROM agentos.ledger_begin($1::text, $2::text, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::text,"
         " $8::integer, $9::integer, $10::text, $11::text, $12::text, $13::float8, $14::boolean)",
         (
-            call.key, call.task_id, call.item_id, worker_id, fence.token if fence else None, call.tool_name, call.call_key,
+            call.key, call.task_id, call.item_id, worker_id, fence.token if fence else None, call.tool_name,
+            call.call_key,
             call.ordinal, call.nth, call.arguments, on_doubt, produces, float(expires_s), force,
         ),
         _reply,
@@ -97,7 +98,8 @@ def ledger_resume(
 ) -> Call[LedgerReply]:
     """Execute again what was in doubt and is not done, or (repair) what the world has lost. `running`: another did."""
     return Call(
-        "SELECT * FROM agentos.ledger_resume($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid, $6::boolean, $7::float8)",
+        "SELECT * FROM agentos.ledger_resume($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid,"
+        " $6::boolean, $7::float8)",
         (
             key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None, repair,
             float(expires_s),
@@ -115,10 +117,12 @@ def ledger_finish(
     Raises LeaseLost: if the lease is gone or another execution took the call over.
     """
     return Call(
-        "SELECT agentos.ledger_finish($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::integer, $8::text)"
+        "SELECT agentos.ledger_finish($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid, $6::text,"
+        " $7::integer, $8::text)"
         " AS done",
         (
-            key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None, result, exit_code,
+            key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None, result,
+            exit_code,
             error,
         ),
         lambda rows: bool(rows[0]["done"]),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 from agentos.store.canonical import loads
 from agentos.store.run import Call
@@ -67,7 +67,9 @@ class ItemRow:
     max_attempts: int
 
 
-_TASK = "task_id, kind, title, queue, status, reason, payload::text, created_at, finished_at"
+_TASK: LiteralString = (
+    "SELECT task_id, kind, title, queue, status, reason, payload::text, created_at, finished_at FROM agentos.tasks"
+)
 
 
 def _json(text: str | None) -> Any:
@@ -79,7 +81,8 @@ def _task(row: Any) -> TaskRow:
 
 
 def submit(
-    task_id: str, kind: str, title: str, payload: str, *, queue: str = "default", priority: int = 0, max_attempts: int = 5,
+    task_id: str, kind: str, title: str, payload: str, *, queue: str = "default", priority: int = 0, max_attempts:
+    int = 5,
     timeout_s: float | None = None, delay_s: float = 0.0,
 ) -> Call[int]:  # fmt: skip
     """A task of one item. `payload`: JSON text. Returns the item's id. Raises TaskExists: if the id is taken."""
@@ -126,7 +129,7 @@ def task_progress(task_id: str) -> Call[TaskProgress]:
 def get_task(task_id: str) -> Call[TaskRow | None]:
     """The task, or None."""
     return Call(
-        f"SELECT {_TASK} FROM agentos.tasks WHERE task_id = $1::text",
+        _TASK + " WHERE task_id = $1::text",
         (task_id,),
         lambda rows: _task(rows[0]) if rows else None,
     )
@@ -135,8 +138,7 @@ def get_task(task_id: str) -> Call[TaskRow | None]:
 def list_tasks(limit: int = 50, status: str | None = None) -> Call[tuple[TaskRow, ...]]:
     """The newest tasks, newest first."""
     return Call(
-        f"SELECT {_TASK} FROM agentos.tasks WHERE $2::text IS NULL OR status = $2::text"
-        " ORDER BY created_at DESC LIMIT $1::integer",
+        _TASK + " WHERE $2::text IS NULL OR status = $2::text ORDER BY created_at DESC LIMIT $1::integer",
         (limit, status),
         lambda rows: tuple(_task(row) for row in rows),
     )
@@ -163,7 +165,9 @@ def task_items(task_id: str) -> Call[tuple[ItemRow, ...]]:
 def cancel_task(task_id: str, reason: str = "cancelled by request") -> Call[str]:
     """Ask for the end of a task. Returns its status: `running` until what runs has been told. Raises UnknownTask."""
     return Call(
-        "SELECT agentos.cancel_task($1::text, $2::text) AS status", (task_id, reason), lambda rows: str(rows[0]["status"])
+        "SELECT agentos.cancel_task($1::text, $2::text) AS status",
+        (task_id, reason),
+        lambda rows: str(rows[0]["status"]),
     )
 
 
@@ -175,7 +179,9 @@ def retry_task(task_id: str) -> Call[int]:
 def answer(task_id: str, approved: bool, by: str) -> Call[int]:
     """Answer what the task waits for. Returns how many items go on. Raises NotRetryable: if none waits."""
     return Call(
-        "SELECT agentos.answer($1::text, $2::boolean, $3::text) AS n", (task_id, approved, by), lambda rows: int(rows[0]["n"])
+        "SELECT agentos.answer($1::text, $2::boolean, $3::text) AS n",
+        (task_id, approved, by),
+        lambda rows: int(rows[0]["n"]),
     )
 
 

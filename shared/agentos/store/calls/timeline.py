@@ -147,7 +147,9 @@ def task_approvals(task_id: str) -> Call[tuple[Approval, ...]]:
 def list_workers(gone_s: float = 0.0) -> Call[tuple[WorkerRow, ...]]:
     """Living workers, and those that ended less than `gone_s` seconds ago."""
     return Call(
-        "SELECT * FROM agentos.list_workers($1::float8)", (float(gone_s),), lambda rows: _each(WorkerRow, rows, "serves")
+        "SELECT * FROM agentos.list_workers($1::float8)",
+        (float(gone_s),),
+        lambda rows: _each(WorkerRow, rows, "serves"),
     )
 
 

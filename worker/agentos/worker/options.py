@@ -1,0 +1,65 @@
+"""What one worker process is told: from the command line, over the environment, over the defaults."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentos.core.app import App
+from agentos.store.errors import ConfigInvalid
+from agentos.store.settings import Settings
+
+BUILTIN_KINDS = ("llm", "plan")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`solo`: serve only items that crashed their process once, one at a time, and leave when there are none."""
+
+    settings: Settings
+    app: App
+    queues: tuple[str, ...] = ("default",)
+    allow_shell: bool = False
+    listen: bool = True
+    solo: bool = False
+    health_port: int | None = None
+    label: str | None = None
+    child_argv: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds this worker can run; it claims nothing else."""
+        shell = ("shell",) if self.allow_shell else ()
+        return (*self.app.handlers, *BUILTIN_KINDS, *shell)
+
+    @property
+    def concurrency(self) -> int:
+        """Items at the same time."""
+        return 1 if self.solo else self.settings.concurrency
+
+
+def load_app(reference: str | None) -> App:
+    """The `App` that `module:name` names; without a reference an empty one, for the built-in kinds.
+
+    Raises ConfigInvalid: if the module cannot be imported, has no such name, or the name is no App.
+    """
+    if reference is None:
+        return App()
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise ConfigInvalid(f"--app {reference!r} is not module:name", hint="for example --app my_agents:app")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as exc:
+        raise ConfigInvalid(
+            f"--app {reference}: cannot import {module_name!r}: {exc}",
+            hint="start the worker where the module can be imported, or set PYTHONPATH",
+        ) from exc
+    found = getattr(module, attribute, None)
+    if not isinstance(found, App):
+        raise ConfigInvalid(
+            f"--app {reference}: {attribute!r} is {type(found).__name__}, not an App",
+            hint=f"write `{attribute} = App()` in {module_name} and register handlers with @{attribute}.task",
+        )
+    return found

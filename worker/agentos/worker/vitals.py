@@ -1,0 +1,86 @@
+"""The process's vital signs: its beat, its event loop, and what to do when one of them stops."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+from agentos.core.logs import get_logger
+from agentos.core.presence import Heartbeat
+from agentos.core.process import monotonic
+
+log = get_logger(__name__)
+
+TICK_S = 0.1
+
+
+class LoopBlocked(Exception):
+    """The handler kept the event loop from running, and its neighbours with it."""
+
+
+class Vitals:
+    """Ticks on the event loop; a beat's thread reads how long ago. A handler that blocks the loop longer than `limit_s`
+    is interrupted where it stands, by a signal whose handler raises in the main thread.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._ticked = monotonic()
+        self._interrupted_at = 0.0
+        self._stop = threading.Event()
+        self.heartbeat: Heartbeat | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a side effect may be started now."""
+        return self.heartbeat is not None and self.heartbeat.trusted
+
+    @property
+    def loop_age_s(self) -> float:
+        """Seconds since the event loop last ran: what liveness means."""
+        return monotonic() - self._ticked
+
+    def lag_ms(self) -> int:
+        """How late the loop is, for the beat to report."""
+        return max(0, int((self.loop_age_s - TICK_S) * 1000))
+
+    async def tick(self) -> None:
+        """Runs for the life of the process."""
+        while True:
+            self._ticked = monotonic()
+            await asyncio.sleep(TICK_S)
+
+    def guard_loop(self) -> Callable[[], None]:
+        """Watch the loop from a thread; returns what stops the watching. Main thread only; POSIX only."""
+        if not hasattr(signal, "pthread_kill"):
+            return lambda: None
+        signal.signal(signal.SIGUSR1, self._interrupt)
+        main = threading.main_thread().ident or 0
+        threading.Thread(target=self._watch, args=(main,), name="agentos-vitals", daemon=True).start()
+        return self._stop.set
+
+    def _watch(self, main: int) -> None:
+        while not self._stop.wait(min(self._limit_s / 4, 1.0)):
+            if self.loop_age_s > self._limit_s and os.name == "posix":
+                log.error("the event loop is blocked; interrupting the handler", seconds=round(self.loop_age_s, 1))
+                signal.pthread_kill(main, signal.SIGUSR1)
+
+    def _interrupt(self, _signal: int, frame: FrameType | None) -> None:
+        blocked_s = self.loop_age_s
+        if blocked_s > self._limit_s and _in_handler(frame):  # else it came free between the look and the signal
+            self._ticked = monotonic()
+            raise LoopBlocked(
+                f"the handler blocked the event loop for {blocked_s:.1f} s; await what takes long, or make it a plain "
+                f"`def`, which runs in a thread of its own"
+            )
+
+
+def _in_handler(frame: FrameType | None) -> bool:
+    """Whether the main thread stands in a handler's code; raising anywhere else would break the loop itself."""
+    while frame is not None:
+        if frame.f_code.co_name == "run_handler":
+            return True
+        frame = frame.f_back
+    return False
