@@ -145,9 +145,8 @@ class ItemScope:
             raise CallBeforeCheckpoint(
                 f"{name}({arguments[:200]}) was recorded {self.resumed_ordinal - before} checkpoint(s) before the one "
                 f"this item resumed from, and not since",
-                hint="pass key= to say that it is the same call, skip it with `if ctx.snapshot is None`, or declare
-                the "
-                "tool safe to repeat",
+                hint="pass key= to say that it is the same call, skip it with `if ctx.snapshot is None`, or declare "
+                "the tool safe to repeat",
             )
 
     def llm(
