@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agentos.core.evidence import Evidence, EvidencePack, PackVerdict, check_pack
-from agentos.core.evidence.world import LocalWorld, RecordedExit
+from agentos.core.evidence.world import LocalWorld
 from agentos.store.calls import checkpoints
-from agentos.store.calls.checkpoints import CheckpointRow
+from agentos.store.calls.checkpoints import CheckpointRow, RecordedExit
 from agentos.store.connect import Database
 
 
@@ -32,8 +32,7 @@ class Verifier:
 
     def _world(self, before: datetime | None) -> LocalWorld:
         def recorded(command: str | None) -> RecordedExit | None:
-            found = self.db.run(checkpoints.recorded_exit(self.task_id, command, before))
-            return found and RecordedExit(found.exit_code, found.command, found.tool_name, found.finished_at)
+            return self.db.run(checkpoints.recorded_exit(self.task_id, command, before))
 
         return LocalWorld(recorded_exit_code=recorded, connect=self.db.connection, may_rerun=self.may_rerun)
 

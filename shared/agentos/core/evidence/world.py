@@ -5,23 +5,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
 
+from agentos.store.calls.checkpoints import RecordedExit
 from agentos.store.settings import Settings, load_settings
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedExit:
-    """What the ledger recorded of one call. `exit_code` is None when the call's result has none."""
-
-    exit_code: int | None
-    command: str
-    tool_name: str = "bash"
-    finished_at: datetime | None = None
 
 
 class World(Protocol):

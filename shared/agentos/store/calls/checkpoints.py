@@ -55,12 +55,12 @@ class CheckpointRow:
 
 @dataclass(frozen=True, slots=True)
 class RecordedExit:
-    """An exit code the ledger recorded."""
+    """What the ledger recorded of one call. `exit_code` is None when the call's result has none."""
 
-    tool_name: str
-    command: str
     exit_code: int | None
-    finished_at: datetime
+    command: str
+    tool_name: str = "bash"
+    finished_at: datetime | None = None
 
 
 def _committed(rows: Sequence[Any]) -> Committed:
