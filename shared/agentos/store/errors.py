@@ -10,7 +10,7 @@ AgentOSError
 ├── DatabaseError          the database cannot be used as it is
 │   └── DatabaseUnavailable DatabaseTooOld MissingPrivilege SchemaMissing SchemaIncomplete SchemaTooNew
 ├── ReplayError            the record and the program or the world disagree
-│   └── InDoubt CallBeforeCheckpoint PostconditionFailed
+│   └── InDoubt CallBeforeCheckpoint CheckpointInvalid PostconditionFailed
 └── TaskFailed TaskCancelled TaskTimeout   how a task ended, raised by `handle.result()`
 ```
 
@@ -229,6 +229,10 @@ class CallBeforeCheckpoint(ReplayError):
     snapshot."""
 
 
+class CheckpointInvalid(ReplayError):
+    """The checkpoint's evidence does not hold now, or its snapshot is not what was committed. Nothing was changed."""
+
+
 class InDoubt(ReplayError):
     """A tool call was begun and never finished, and its tool does not say what to do then (`on_doubt`)."""
 
@@ -238,6 +242,10 @@ class PostconditionFailed(ReplayError):
 
 
 # -- how a task or an attempt ended -------------------------------------------------------------------------------
+
+
+class CommandFailed(AgentOSError):
+    """A command of a work item ended with an exit code that its item does not allow."""
 
 
 class NonRetryable(AgentOSError):

@@ -70,8 +70,9 @@ UNKNOWN = ProbeAnswer.UNKNOWN
 class ToolPolicy:
     """How a tool wants its calls treated. `on_doubt`: retry, probe or fail. `probe(call)` or `probe(call, arguments)`
     answers Done(result), NOT_DONE or UNKNOWN. `produces`: evidence that must hold for a replay, or a function from the
-    result to it. `safe_to_repeat` (default: `on_doubt == "retry"`) lets a lost
-    product be made again. `expires_s` counts for callers without a lease only.
+    result to it. `safe_to_repeat` (default: `on_doubt == "retry"`) lets a lost product be made again. `expires_s` counts
+    for callers without a lease only. `failure(result)`: the error that a result stands for, if any; recorded as if the
+    tool had raised it.
     """
 
     on_doubt: OnDoubt = "fail"
@@ -79,6 +80,7 @@ class ToolPolicy:
     produces: Produces = ()
     safe_to_repeat: bool | None = None
     expires_s: float = TOOL_EXPIRES_S
+    failure: Callable[[Any], Exception | None] | None = None
 
     def __post_init__(self) -> None:
         """Raises InvalidInput: if `on_doubt` is none of the three, or `probe` lacks its function."""
@@ -138,10 +140,17 @@ def call_tool(
             return outcome
 
 
-def _told(probe: Callable[..., Any], call: ToolCall, arguments: Any) -> tuple[Any, ...]:
-    takes = inspect.signature(probe).parameters.values()
-    positional = sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in takes)
-    return (call, arguments)[:positional]
+def told(fn: Callable[..., Any], *what: Any) -> tuple[Any, ...]:
+    """As many of `what` as `fn` must be given: one without parameters, or with defaults only, gets none."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except ValueError:  # some functions written in C do not tell
+        return ()
+    needed = [each for each in parameters if each.kind in _POSITIONAL and each.default is each.empty]
+    return what[: len(needed)]
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +207,12 @@ class _ToolRun:
     def run(self, reply: LedgerReply, *, repair: bool) -> Flow[ToolOutcome]:
         token = reply.call_token
         assert token is not None  # noqa: S101
-        told = ToolCall(reply.idempotency_key or self.identity.key, repair, reply.executions or 1)
+        this = ToolCall(reply.idempotency_key or self.identity.key, repair, reply.executions or 1)
         _executing.add(token)
         try:
-            result = yield from invoke(self.execute, told)
+            result = yield from invoke(self.execute, this)
+            if self.policy.failure is not None and (failure := self.policy.failure(result)):
+                raise failure
         except Exception as exc:
             yield from self._finish(token, None, message_of(exc))
             raise
@@ -269,8 +280,7 @@ class _ToolRun:
         if self.policy.on_doubt == "fail" or self.policy.probe is None:
             return UNKNOWN
         call = ToolCall(reply.idempotency_key or self.identity.key, repair=False, execution=reply.executions or 1)
-        told = _told(self.policy.probe, call, loads(self.identity.arguments))
-        return (yield from invoke(self.policy.probe, *told))
+        return (yield from invoke(self.policy.probe, *told(self.policy.probe, call, loads(self.identity.arguments))))
 
     def _in_doubt(self, reply: LedgerReply, answer: object) -> InDoubt:
         found = ""
