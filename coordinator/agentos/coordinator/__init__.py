@@ -1,1 +1,1 @@
-"""The coordinator process: reclaim, promote, repair."""
+"""The coordinator process: reclaim, promote, repair. Any number may run; one leads."""

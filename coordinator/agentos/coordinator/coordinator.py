@@ -1,0 +1,168 @@
+"""The process: loops that come round until a signal ends them, whatever the database does meanwhile."""
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from agentos.coordinator.backoff import Backoff
+from agentos.coordinator.duties import Duty, duties
+from agentos.coordinator.health import Pulse, serve_health
+from agentos.coordinator.leadership import Leadership
+from agentos.core.logs import get_logger
+from agentos.core.process import new_worker_id
+from agentos.store.connect import AsyncDatabase, connect, open_target
+from agentos.store.errors import AgentOSError, ConfigInvalid, DatabaseUnavailable, SchemaMissing, SchemaTooNew
+from agentos.store.migrate import check_schema
+from agentos.store.settings import Settings
+
+log = get_logger(__name__)
+
+CONNECTIONS = 2
+GOODBYE_S = 2.0
+
+
+@dataclass(slots=True)
+class Coordinator:
+    """`await Coordinator(settings).run()` returns after the first SIGTERM or SIGINT; a second one ends the process.
+
+    Raises SchemaMissing, SchemaIncomplete, SchemaTooNew: if it does not know the schema, at the start or later.
+    """
+
+    settings: Settings
+    migrate: bool = False
+    health_port: int | None = None
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopping: bool = False
+    _pulse: Pulse = field(default_factory=Pulse)
+
+    async def run(self) -> None:
+        """Coordinate until a signal."""
+        self._listen_to_signals()
+        health = None if self.health_port is None else await self._serve_health(self.health_port)
+        work = asyncio.create_task(self._work())
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if self._stopping:
+            log.info("stopping")
+            work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+        if health is not None:
+            health.close()
+        log.info("stopped")
+
+    async def _work(self) -> None:
+        db = await self._open()
+        leadership = Leadership(new_worker_id(), self.settings.ttl_s)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ask_to_lead(db, leadership))
+                for duty in duties(self.settings):
+                    group.create_task(self._repeat(db, leadership, duty))
+        except ExceptionGroup as failed:  # only what _looked_at lets through gets here
+            raise failed.exceptions[0] from None
+        finally:
+            await self._say_goodbye(db, leadership)
+
+    async def _open(self) -> AsyncDatabase:
+        """The database, once it answers and its schema is one that this version knows."""
+        backoff = Backoff(cap_s=self._patience_s())
+        while True:
+            try:
+                # In a thread: it blocks, and probes want to be answered meanwhile.
+                target = await asyncio.to_thread(open_target, self.settings, may_migrate=self.migrate)
+                db = await AsyncDatabase.open(target.dsn, max_size=CONNECTIONS)
+            except DatabaseUnavailable as error:
+                await self._rest(backoff, "starting", error)
+            else:
+                log.info("coordinating", ttl_s=self.settings.ttl_s, sweep_s=self.settings.sweep_s, pid=os.getpid())
+                return db
+
+    async def _ask_to_lead(self, db: AsyncDatabase, leadership: Leadership) -> None:
+        backoff = Backoff(cap_s=min(self._patience_s(), leadership.ask_s))
+        while True:
+            try:
+                await leadership.ask(db)
+            except Exception as error:  # a daemon outlives whatever its database does
+                leadership.lose("the database does not answer")
+                self._pulse.loop(database=False, leading=False)
+                await self._looked_at(db, error)
+                await self._rest(backoff, "leading", error)
+            else:
+                backoff.reset()
+                self._pulse.loop(database=True, leading=leadership.leading)
+                await asyncio.sleep(leadership.ask_s)
+
+    async def _repeat(self, db: AsyncDatabase, leadership: Leadership, duty: Duty) -> None:
+        backoff = Backoff(cap_s=self._patience_s())
+        while True:
+            await leadership.wait()
+            try:
+                pause_s = await duty.run(db)
+            except Exception as error:  # as above
+                await self._looked_at(db, error)
+                await self._rest(backoff, duty.name, error)
+            else:
+                backoff.reset()
+                await asyncio.sleep(pause_s)
+
+    async def _looked_at(self, db: AsyncDatabase, error: Exception) -> None:
+        """A function that is not there any more: perhaps a newer agentos migrated the schema under this process."""
+        if not isinstance(error, SchemaMissing):
+            return
+        with suppress(DatabaseUnavailable, SchemaMissing):
+            await asyncio.to_thread(_check_again, open_target(self.settings).dsn)
+
+    async def _rest(self, backoff: Backoff, doing: str, error: Exception) -> None:
+        pause_s = backoff.next_s()
+        known = isinstance(error, AgentOSError)
+        log.warning(
+            "trying again", doing=doing, in_s=round(pause_s, 2), error=str(error) or repr(error), exc_info=not known
+        )
+        await asyncio.sleep(pause_s)
+
+    def _patience_s(self) -> float:
+        return min(5.0, self.settings.ttl_s / 3)
+
+    async def _say_goodbye(self, db: AsyncDatabase, leadership: Leadership) -> None:
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                await leadership.resign(db)
+        except (AgentOSError, TimeoutError) as error:
+            log.warning("could not resign; the lead ends by itself", error=str(error) or repr(error))
+        await db.close()
+
+    async def _serve_health(self, port: int) -> asyncio.Server:
+        try:
+            server = await serve_health(self._pulse, port)
+        except (OSError, OverflowError) as error:
+            raise ConfigInvalid(
+                f"cannot listen on port {port}: {error}", hint="give --health-port a free port"
+            ) from error
+        log.info("health", port=server.sockets[0].getsockname()[1], paths=["/live", "/ready"])
+        return server
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: self._on_signal(signal.Signals(number), loop))
+
+    def _on_signal(self, number: signal.Signals, loop: asyncio.AbstractEventLoop) -> None:
+        if self._stopping:
+            os._exit(128 + number)
+        self._stopping = True
+        loop.call_soon_threadsafe(self._stop.set)
+
+
+def _check_again(dsn: str) -> None:
+    """Raises SchemaTooNew: and nothing else that ends the process; an older or broken schema may yet be mended."""
+    with connect(dsn) as conn:
+        try:
+            check_schema(conn)
+        except SchemaTooNew:
+            raise
+        except AgentOSError as error:
+            log.warning("the schema is not fit", error=str(error))

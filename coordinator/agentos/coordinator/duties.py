@@ -1,0 +1,133 @@
+"""What a coordinator does. Every duty is safe with any number of coordinators doing it at once."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from agentos.core.logs import get_logger
+from agentos.store.calls import coordinator, workers
+from agentos.store.calls.workers import Reclaimed
+from agentos.store.connect import AsyncDatabase
+from agentos.store.settings import Settings
+
+log = get_logger(__name__)
+
+RECLAIM_LIMIT = 1000
+PROMOTE_LIMIT = 5000
+BLOCKED_WAIT_S = 0.5
+REPAIR_S = 30.0
+PARTITIONS_S = 3600.0
+SOONEST_S = 0.01
+"""A due item that could not be promoted (somebody locks it) is asked for again after this, not at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """`run` does it once and returns the seconds until the next time."""
+
+    name: str
+    run: Callable[[AsyncDatabase], Awaitable[float]]
+
+
+def duties(settings: Settings) -> tuple[Duty, ...]:
+    """All duties, fresh."""
+    reclaim = Reclaim()
+
+    async def _reclaim(db: AsyncDatabase) -> float:
+        await reclaim.sweep(db)
+        return settings.sweep_s
+
+    async def _promote(db: AsyncDatabase) -> float:
+        await promote(db)
+        due_s = await db.run(coordinator.next_due_s())
+        return settings.sweep_s if due_s is None else min(settings.sweep_s, max(due_s, SOONEST_S))
+
+    async def _repair(db: AsyncDatabase) -> float:
+        await repair(db)
+        return REPAIR_S
+
+    async def _partitions(db: AsyncDatabase) -> float:
+        await ensure_partitions(db)
+        return PARTITIONS_S
+
+    return (
+        Duty("reclaim", _reclaim), Duty("promote", _promote), Duty("repair", _repair), Duty("partitions", _partitions),
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Reclaim:
+    """Takes leases back from workers that stopped beating. Remembers which ones the last sweep had to skip."""
+
+    skipped: frozenset[int] = field(default_factory=frozenset)
+
+    async def sweep(self, db: AsyncDatabase) -> list[Reclaimed]:
+        """One sweep: all that can be taken, then what two sweeps in a row had to skip."""
+        taken: list[Reclaimed] = []
+        while batch := await db.run(workers.reclaim(RECLAIM_LIMIT)):
+            taken += batch
+            if len(batch) < RECLAIM_LIMIT:
+                break
+        left = frozenset(lease.item_id for lease in await db.run(workers.blocked_leases()))
+        if twice := left & self.skipped:
+            taken += await _insist(db, twice)
+        self.skipped = left
+        if taken:
+            _tell(taken)
+            await _wake_for(db, taken)
+        return taken
+
+
+async def _insist(db: AsyncDatabase, item_ids: frozenset[int]) -> tuple[Reclaimed, ...]:
+    """Wait for the locks instead of skipping them; when that fails, say who keeps them."""
+    try:
+        return await db.run(coordinator.reclaim_blocked(sorted(item_ids), BLOCKED_WAIT_S, limit=RECLAIM_LIMIT))
+    except asyncpg.LockNotAvailableError:
+        for lease in await db.run(workers.blocked_leases()):
+            if lease.item_id in item_ids:
+                log.warning(
+                    "a lease without a living worker cannot be taken back: its row is locked",
+                    item_id=lease.item_id, worker_id=lease.worker_id, blocker_pid=lease.pid, blocker_query=lease.query,
+                    fix=f"SELECT pg_terminate_backend({lease.pid})" if lease.pid else "look into pg_locks",
+                )  # fmt: skip
+        return ()
+
+
+def _tell(taken: list[Reclaimed]) -> None:
+    log.info(
+        "leases reclaimed", count=len(taken), items=[lease.item_id for lease in taken[:20]],
+        workers=sorted({lease.worker_id for lease in taken}),
+    )  # fmt: skip
+    for lease in taken:
+        if lease.quarantined:
+            log.warning("item quarantined", task_id=lease.task_id, item_id=lease.item_id, crashes=lease.crashes)
+
+
+async def _wake_for(db: AsyncDatabase, taken: list[Reclaimed]) -> None:
+    if ready := [lease.item_id for lease in taken if not lease.quarantined]:
+        queues = await db.run(coordinator.queues_of(ready))
+        await db.run(workers.wake(queues))
+
+
+async def promote(db: AsyncDatabase) -> tuple[str, ...]:
+    """Ready everything that is due. Returns the queues that got some."""
+    queues: set[str] = set()
+    while batch := await db.run(workers.promote(PROMOTE_LIMIT)):
+        queues.update(batch)
+        await db.run(workers.wake(batch))  # a statement of its own: NOTIFY takes a global lock at commit
+    return tuple(sorted(queues))
+
+
+async def repair(db: AsyncDatabase) -> int:
+    """Put tasks right that a restore or a hand edit left behind. Returns how many."""
+    if repaired := await db.run(workers.repair()):
+        log.warning("tasks repaired", count=repaired)
+    return repaired
+
+
+async def ensure_partitions(db: AsyncDatabase) -> int:
+    """Make the day partitions of the next week. Returns how many were new."""
+    if made := await db.run(workers.ensure_partitions()):
+        log.info("partitions made", count=made)
+    return made

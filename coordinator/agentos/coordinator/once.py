@@ -1,0 +1,38 @@
+"""`--once`: every duty once, and what it did."""
+
+from dataclasses import dataclass
+
+from agentos.coordinator.duties import Reclaim, ensure_partitions, promote, repair
+from agentos.store.connect import AsyncDatabase, open_target
+from agentos.store.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep did. `queues`: those that got due items."""
+
+    reclaimed: int
+    quarantined: int
+    queues: tuple[str, ...]
+    repaired: int
+    partitions: int
+
+    def __str__(self) -> str:
+        return (
+            f"reclaimed {self.reclaimed} leases, {self.quarantined} of them quarantined; "
+            f"due items readied in {', '.join(self.queues) or 'no queue'}; "
+            f"repaired {self.repaired} tasks; made {self.partitions} partitions"
+        )
+
+
+async def sweep_once(settings: Settings, *, may_migrate: bool = False) -> Swept:
+    """Do every duty once, whoever leads. Raises DatabaseUnavailable, SchemaMissing and their neighbours."""
+    db = await AsyncDatabase.open(open_target(settings, may_migrate=may_migrate).dsn, max_size=1)
+    try:
+        taken = await Reclaim().sweep(db)
+        return Swept(
+            reclaimed=len(taken), quarantined=sum(lease.quarantined for lease in taken), queues=await promote(db),
+            repaired=await repair(db), partitions=await ensure_partitions(db),
+        )  # fmt: skip
+    finally:
+        await db.close()
