@@ -139,7 +139,7 @@ class CheckpointManager:
         """
         item_id = _item_id(task_id, work_item_id)
         self._db.run(require_item(task_id, item_id))
-        row = drive(self._db, newest_holding(task_id, item_id, self._verifier(task_id).row)).row
+        row = drive(self._db, newest_holding(task_id, item_id, self._verifier(task_id).row, placed=False)).row
         return Checkpoint.from_row(row) if row else None
 
     def rollback_to_checkpoint(self, checkpoint_id: str) -> Checkpoint:

@@ -55,17 +55,25 @@ def _there(new: NewCheckpoint) -> Flow[Committed | None]:
         return None
 
 
-def newest_holding(task_id: str, item_id: int | None, verify: Callable[[CheckpointRow], PackVerdict]) -> Flow[Resume]:
-    """Walk back from the newest checkpoint of the item (None: of the whole task) to one that `verify` says holds."""
+def newest_holding(
+    task_id: str, item_id: int | None, verify: Callable[[CheckpointRow], PackVerdict], *, placed: bool = True
+) -> Flow[Resume]:
+    """Walk back from the newest checkpoint of the item (None: of the whole task) to one that `verify` says holds.
+
+    `placed`: of an item only those that have a place in its program, as its handler's own checkpoints do. One that
+    `CheckpointManager` committed inside a handler has none: the calls made after it could not be found again.
+    """
     rejected: list[tuple[int, str]] = []
     before: int | None = None
     while True:
         rows = yield from do(checkpoints_before(task_id, item_id=item_id, before=before, limit=PAGE))
         for row in rows:
+            before = row.sequence_number
+            if placed and item_id is not None and row.ordinal is None:
+                continue
             verdict: PackVerdict = yield from invoke(verify, row)
             if verdict.holds:
                 return Resume(row, tuple(rejected))
             rejected.append((row.sequence_number, verdict.reason))
-            before = row.sequence_number
         if len(rows) < PAGE:
             return Resume(None, tuple(rejected))

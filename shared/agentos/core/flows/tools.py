@@ -70,9 +70,9 @@ UNKNOWN = ProbeAnswer.UNKNOWN
 class ToolPolicy:
     """How a tool wants its calls treated. `on_doubt`: retry, probe or fail. `probe(call)` or `probe(call, arguments)`
     answers Done(result), NOT_DONE or UNKNOWN. `produces`: evidence that must hold for a replay, or a function from the
-    result to it. `safe_to_repeat` (default: `on_doubt == "retry"`) lets a lost product be made again. `expires_s` counts
-    for callers without a lease only. `failure(result)`: the error that a result stands for, if any; recorded as if the
-    tool had raised it.
+    result to it. `safe_to_repeat` (default: `on_doubt == "retry"`) lets a lost product be made again. `expires_s`
+    counts for callers without a lease only. `failure(result)`: the error that a result stands for, if any; recorded as
+    if the tool had raised it.
     """
 
     on_doubt: OnDoubt = "fail"

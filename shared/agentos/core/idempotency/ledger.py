@@ -78,7 +78,7 @@ class ToolLedger:
 
         Raises UnknownTask: if there is no such task.
         """
-        if not isinstance(limit, int) or not 1 <= limit < 2**31:
+        if not 1 <= limit < 2**31:
             raise InvalidInput(f"limit is {limit!r}", hint="pass a whole number, 1 or more")
         self._db.run(require_item(task_id, None))
         entries = [asdict(entry) for entry in self._db.run(ledger_history(task_id, limit))]
