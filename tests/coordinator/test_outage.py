@@ -1,11 +1,10 @@
 """The database goes away, comes back, or is not what the coordinator knows."""
 
+import http.client
 import json
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,12 +30,13 @@ def daemons() -> Iterator[list[Daemon]]:
     close_all(started)
 
 
-def probe(port: int, path: str) -> tuple[int, dict[str, Any]]:
+def probe(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
-            return reply.status, json.load(reply)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def test_it_goes_on_after_a_restart_of_the_database_and_its_probes_tell(
@@ -47,11 +47,11 @@ def test_it_goes_on_after_a_restart_of_the_database_and_its_probes_tell(
         migrate(conn)
     daemons.append(coordinator(dsn, "--health-port", "0"))
     port = json.loads(daemons[0].until_said('"health"'))["port"]
-    until(lambda: probe(port, "/ready") == (200, {"database": True, "leading": True}))
+    until(lambda: probe(port, "/ready") == 200)
     server.stop(force=True)
-    until(lambda: probe(port, "/ready") == (503, {"database": False, "leading": False}))
-    assert probe(port, "/live")[0] == 200
-    assert probe(port, "/else")[0] == 404
+    until(lambda: probe(port, "/ready") == 503)
+    assert probe(port, "/live") == 200
+    assert probe(port, "/else") == 404
     server.ensure_running()
     db = Database(dsn)
     submit_many(db, 1)
@@ -59,7 +59,7 @@ def test_it_goes_on_after_a_restart_of_the_database_and_its_probes_tell(
     db.close()
     with connect(dsn) as conn:
         until(lambda: conn.execute("SELECT 1 FROM agentos.lease_ready").fetchone(), what="the lease is taken back")
-    until(lambda: probe(port, "/ready")[0] == 200)
+    until(lambda: probe(port, "/ready") == 200)
     assert daemons[0].process.poll() is None
 
 

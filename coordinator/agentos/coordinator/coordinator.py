@@ -3,17 +3,19 @@
 import asyncio
 import os
 import signal
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from agentos.coordinator.backoff import Backoff
 from agentos.coordinator.duties import Duty, duties
-from agentos.coordinator.health import Pulse, serve_health
 from agentos.coordinator.leadership import Leadership
+from agentos.coordinator.pulse import Pulse
+from agentos.core.health import HealthServer
 from agentos.core.logs import get_logger
 from agentos.core.process import new_worker_id
 from agentos.store.connect import AsyncDatabase, connect, open_target
-from agentos.store.errors import AgentOSError, ConfigInvalid, DatabaseUnavailable, SchemaMissing, SchemaTooNew
+from agentos.store.errors import AgentOSError, DatabaseUnavailable, SchemaMissing, SchemaTooNew
 from agentos.store.migrate import check_schema
 from agentos.store.settings import Settings
 
@@ -40,7 +42,20 @@ class Coordinator:
     async def run(self) -> None:
         """Coordinate until a signal."""
         self._listen_to_signals()
-        health = None if self.health_port is None else await self._serve_health(self.health_port)
+        async with self._probes():
+            await self._work_until_stopped()
+        log.info("stopped")
+
+    @asynccontextmanager
+    async def _probes(self) -> AsyncIterator[None]:
+        if self.health_port is None:
+            yield
+            return
+        async with HealthServer(self._pulse.live, self._pulse.ready).listening(self.health_port) as port:
+            log.info("health", port=port, paths=["/live", "/ready"])
+            yield
+
+    async def _work_until_stopped(self) -> None:
         work = asyncio.create_task(self._work())
         stop = asyncio.create_task(self._stop.wait())
         await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -50,9 +65,6 @@ class Coordinator:
             work.cancel()
         with suppress(asyncio.CancelledError):
             await work
-        if health is not None:
-            health.close()
-        log.info("stopped")
 
     async def _work(self) -> None:
         db = await self._open()
@@ -88,12 +100,12 @@ class Coordinator:
                 await leadership.ask(db)
             except Exception as error:  # a daemon outlives whatever its database does
                 leadership.lose("the database does not answer")
-                self._pulse.loop(database=False, leading=False)
+                self._pulse.loop(database=False)
                 await self._looked_at(db, error)
                 await self._rest(backoff, "leading", error)
             else:
                 backoff.reset()
-                self._pulse.loop(database=True, leading=leadership.leading)
+                self._pulse.loop(database=True)
                 await asyncio.sleep(leadership.ask_s)
 
     async def _repeat(self, db: AsyncDatabase, leadership: Leadership, duty: Duty) -> None:
@@ -134,16 +146,6 @@ class Coordinator:
         except (AgentOSError, TimeoutError) as error:
             log.warning("could not resign; the lead ends by itself", error=str(error) or repr(error))
         await db.close()
-
-    async def _serve_health(self, port: int) -> asyncio.Server:
-        try:
-            server = await serve_health(self._pulse, port)
-        except (OSError, OverflowError) as error:
-            raise ConfigInvalid(
-                f"cannot listen on port {port}: {error}", hint="give --health-port a free port"
-            ) from error
-        log.info("health", port=server.sockets[0].getsockname()[1], paths=["/live", "/ready"])
-        return server
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
