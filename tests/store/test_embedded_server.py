@@ -119,6 +119,7 @@ def test_a_killed_postmaster_is_replaced_with_the_data_and_the_dsn_kept(server: 
     pid = server.status().pid
     assert pid
     os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: server.status().pid != pid)  # its last processes may still live
     assert server.ensure_running() == dsn
     assert query(dsn, "SELECT n FROM kept") == 7
     assert server.status().pid != pid

@@ -49,9 +49,11 @@ def is_held(path: Path) -> bool:
         release(descriptor)
 
 
-@contextmanager
-def locked(path: Path, *, shared: bool = False, timeout_s: float) -> Iterator[None]:
-    """Raises EmbeddedFailed: if others hold the lock on `path` for `timeout_s` seconds."""
+def acquire(path: Path, *, shared: bool = False, timeout_s: float) -> int:
+    """Like `try_acquire`, waiting.
+
+    Raises EmbeddedFailed: if others hold the lock on `path` for `timeout_s` seconds.
+    """
     deadline = time.monotonic() + timeout_s
     pause = 0.001
     while (descriptor := try_acquire(path, shared=shared)) is None:
@@ -62,6 +64,13 @@ def locked(path: Path, *, shared: bool = False, timeout_s: float) -> Iterator[No
             )
         time.sleep(pause)
         pause = min(0.05, pause * 2)
+    return descriptor
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool = False, timeout_s: float) -> Iterator[None]:
+    """`acquire` for the length of a block."""
+    descriptor = acquire(path, shared=shared, timeout_s=timeout_s)
     try:
         yield
     finally:

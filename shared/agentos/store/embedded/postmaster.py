@@ -63,23 +63,30 @@ def launch(paths: Paths, owner: Owner, binaries: Path, lock: int) -> None:
     detach(owner, [str(binaries / "postgres"), "-D", str(paths.cluster)], log=paths.start_log, keep=[lock])
 
 
-def await_ready(paths: Paths, timeout_s: float) -> Postmaster:
-    """The server once it takes connections.
+def await_ready(paths: Paths, timeout_s: float) -> None:
+    """Wait until the server that was just launched takes connections.
 
     Raises EmbeddedFailed: if it ends instead, or needs more than `timeout_s` seconds.
     """
+    if settle(paths, timeout_s) is None:
+        raise failed(f"the embedded server in {paths.data_dir} ended while it started", detail=_last_words(paths))
+
+
+def settle(paths: Paths, timeout_s: float) -> Postmaster | None:
+    """The server once it takes connections, or None once its last process is gone.
+
+    Raises EmbeddedFailed: if neither happens within `timeout_s` seconds.
+    """
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if found := running(paths):
-            return found
-        if not locks.is_held(paths.server_lock):
-            raise failed(f"the embedded server in {paths.data_dir} ended while it started", detail=_last_words(paths))
+    while (found := running(paths)) is None and locks.is_held(paths.server_lock):
+        if time.monotonic() > deadline:
+            raise failed(
+                f"the embedded server in {paths.data_dir} took no connection within {timeout_s:g} s",
+                hint=f"it recovers, or queries of a killed server still run; see {paths.cluster / 'log'}, try again",
+                detail=_last_words(paths),
+            )
         time.sleep(0.005)
-    raise failed(
-        f"the embedded server in {paths.data_dir} took no connection within {timeout_s:g} s",
-        hint=f"it may be recovering, or a killed server's queries still run; see {paths.cluster / 'log'}, try again",
-        detail=_last_words(paths),
-    )
+    return found
 
 
 def shut_down(paths: Paths) -> None:

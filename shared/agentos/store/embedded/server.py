@@ -124,15 +124,21 @@ class EmbeddedServer:
             if pin:
                 paths.pin.touch()
             if not postmaster.running(paths):
-                if postmaster.is_unreachable(paths) and locks.is_held(paths.server_lock):
-                    postmaster.shut_down(paths)
-                if (lock := locks.try_acquire(paths.server_lock)) is not None:
-                    try:
-                        self._launch(lock)
-                    finally:
-                        locks.release(lock)
-                postmaster.await_ready(paths, START_TIMEOUT_S)
+                self._bring_up()
             ensure_watchdog(paths, self._linger_s)
+
+    def _bring_up(self) -> None:
+        paths = self._paths
+        if locks.is_held(paths.server_lock) and postmaster.is_unreachable(paths):
+            postmaster.shut_down(paths)
+        # Something may live already: a server whose starter was killed, or the last processes of one that was killed.
+        if postmaster.settle(paths, START_TIMEOUT_S) is None:
+            lock = locks.acquire(paths.server_lock, timeout_s=START_TIMEOUT_S)
+            try:
+                self._launch(lock)
+            finally:
+                locks.release(lock)
+            postmaster.await_ready(paths, START_TIMEOUT_S)
 
     def _launch(self, lock: int) -> None:
         paths, owner = self._paths, owner_of(self._paths.cluster)
