@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 
-from agentos.core.lease import Lease, current_lease
+from agentos.core.lease import Lease, current_lease, holding
 from agentos.core.presence import package_version
 from agentos.core.process import host, new_worker_id, process_identity
 from agentos.core.worker_pool.work_item_lease import WorkItemLease
@@ -18,7 +19,7 @@ from agentos.store.calls import items, workers
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.canonical import canonical_text
 from agentos.store.errors import InvalidInput, LeaseLost, WorkerDead
-from agentos.store.run import Call, run_call
+from agentos.store.run import Call, raise_mapped, run_call
 
 T = TypeVar("T")
 
@@ -42,13 +43,11 @@ class LeaseManager:
         self, conn: psycopg.Connection[Any], worker_id: str = "worker", kinds: Sequence[str] | None = None
     ) -> None:
         """Raises InvalidInput: if `worker_id` or `kinds` is of a wrong type, or `kinds` is empty."""
-        if not isinstance(worker_id, str) or not worker_id.strip():
-            raise InvalidInput(f"worker_id is {worker_id!r}, not a name", hint='it is a label, such as "worker-123"')
+        if not str(worker_id).strip():
+            raise InvalidInput("worker_id is empty", hint='it is a label for people, such as "worker-123"')
         if kinds is not None and (isinstance(kinds, str) or not kinds):
-            raise InvalidInput(
-                f"kinds is {kinds!r}", hint='pass a list such as ["shell"], or leave it out for any kind'
-            )
-        self.worker_id = worker_id
+            raise InvalidInput(f"kinds is {kinds!r}", hint='pass a list such as ["shell"], or nothing for any kind')
+        self.worker_id = str(worker_id)
         self._conn = conn
         self._kinds = None if kinds is None else list(kinds)
         self._identity: int | None = None
@@ -65,7 +64,7 @@ class LeaseManager:
             lease = self._lease(item, lease_s)
             if not item.cancelled:
                 self._leases[item.item_id] = lease
-                current_lease.set(Lease(lease.fence, lease.task_id, lease.attempt))
+                current_lease.set(_as_current(lease))
                 return lease
             error = canonical_text({"type": "TaskCancelled", "message": "the task was cancelled before it ran"})
             self._run(items.fail(lease.fence, error, terminal=True, status="cancelled"))
@@ -112,6 +111,13 @@ class LeaseManager:
         if work_item_id not in released:
             raise _lost(work_item_id)
 
+    @contextmanager
+    def holding(self, work_item_id: int) -> Iterator[WorkItemLease]:
+        """Run a block under this lease: for another thread than the one that acquired it, or one lease of several."""
+        lease = self._held(work_item_id)
+        with holding(_as_current(lease)):
+            yield lease
+
     def close(self) -> None:
         """Say goodbye. Leases that are still held are reclaimed at the next sweep. The connection stays open."""
         for lease in list(self._leases.values()):
@@ -129,16 +135,13 @@ class LeaseManager:
         self.close()
 
     def _claim(self, lease_s: float) -> ClaimedItem | None:
-        if self._identity is not None:
-            try:
-                return self._run(items.claim_one(self._identity, 0, self._kinds, lease_s))
-            except WorkerDead:  # idle for longer than its last lease; whatever it held then has ended too
-                self._identity = None
-        self._register(lease_s)
-        assert self._identity is not None  # noqa: S101  for the type checker: set by _register
-        return self._run(items.claim_one(self._identity, 0, self._kinds, lease_s))
+        identity = self._identity or self._register(lease_s)
+        try:
+            return self._run(items.claim_one(identity, 0, self._kinds, lease_s))
+        except WorkerDead:  # idle for longer than its last lease; whatever it held then has ended too
+            return self._run(items.claim_one(self._register(lease_s), 0, self._kinds, lease_s))
 
-    def _register(self, ttl_s: float) -> None:
+    def _register(self, ttl_s: float) -> int:
         identity = new_worker_id()
         serves = json.dumps({"queues": [], "kinds": self._kinds or [], "concurrency": 1})
         self._run(
@@ -148,6 +151,7 @@ class LeaseManager:
             )
         )  # fmt: skip
         self._identity = identity
+        return identity
 
     def _lease(self, item: ClaimedItem, lease_s: float) -> WorkItemLease:
         assert self._identity is not None  # noqa: S101  only called with what it claimed
@@ -186,12 +190,19 @@ class LeaseManager:
         current = current_lease.get()
         if current is not None and current.fence == lease.fence:
             newest = next(reversed(self._leases.values()), None)
-            current_lease.set(newest and Lease(newest.fence, newest.task_id, newest.attempt))
+            current_lease.set(None if newest is None else _as_current(newest))
 
     def _run(self, call: Call[T]) -> T:
         # A savepoint inside the caller's transaction, so that a refusal does not end it; else a transaction of its own.
-        with self._conn.transaction():
-            return run_call(self._conn, call)
+        try:
+            with self._conn.transaction():
+                return run_call(self._conn, call)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
+            raise_mapped(exc)
+
+
+def _as_current(lease: WorkItemLease) -> Lease:
+    return Lease(lease.fence, lease.task_id, lease.attempt)
 
 
 def _duration(seconds: object) -> float:
