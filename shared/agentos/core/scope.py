@@ -24,7 +24,7 @@ from agentos.store.calls.checkpoints import CheckpointRow, Committed, NewCheckpo
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.canonical import canonical, canonical_text, loads
 from agentos.store.errors import CallBeforeCheckpoint, InvalidCheckpointType, UnknownTool
-from agentos.store.run import Flow, do
+from agentos.store.run import Flow, do, invoke
 
 CHECKPOINT_TYPES = (
     "iteration_start", "iteration_end", "tool_executed", "llm_response", "approval_point", "state_transition",
@@ -158,9 +158,18 @@ class ItemScope:
         made = yield from generate_once(identity, self.lease, self.lease.fence.worker_id, generate, expires_s=expires_s)
         return made.output
 
+    def check(self, evidence: Sequence[Evidence]) -> Flow[PackVerdict]:
+        """Whether claims hold now, on this host, as replay and resume would judge them."""
+        verdict: PackVerdict = yield from invoke(self._verify, evidence)
+        return verdict
+
     def expand(self, new_items: Sequence[Mapping[str, Any]]) -> Flow[int]:
         """Add items to this item's task, under its fence. Saying the same again adds nothing."""
         return (yield from do(items.expand(self.lease.fence, canonical_text(list(new_items), what="items"))))
+
+    def results(self) -> Flow[dict[str, Any]]:
+        """The results of the items this item depends on, by key."""
+        return (yield from do(items.needed_results(self.item.item_id)))
 
     def ask(self, question: str, shown: Any) -> Flow[None]:
         """Park this item until a person answers; the handler must end now."""

@@ -1,7 +1,7 @@
 """What a handler is given: the item's snapshot and the calls that make its work durable."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from agentos.core.evidence import Evidence, EvidencePack
@@ -117,6 +117,19 @@ class TaskContext:
         )
         return await self._run(flow)
 
+    async def expand(self, items: Sequence[Mapping[str, Any]]) -> int:
+        """Add work items to this task: objects with `kind` and any of `key`, `payload`, `depends_on` (keys of items of
+        this task), `queue`, `max_attempts`, `timeout_s`. Returns how many were new.
+
+        An item whose key the task already has is left as it is, so a handler that runs again may say the same again.
+        Raises InvalidDependency: if `depends_on` names a key that the task does not have. LeaseLost, TaskCancelled.
+        """
+        return await self._run(self._scope.expand(items))
+
+    async def results(self) -> dict[str, Any]:
+        """The results of the items that this one depends on, by their keys, in the order of the plan."""
+        return await self._run(self._scope.results())
+
     async def _run(self, flow: Flow[T]) -> T:
         return await adrive(self._db, flow)
 
@@ -155,6 +168,14 @@ class BlockingContext:
         return self._wait(
             self._context.llm(operation_type, prompt=prompt, model=model, generate=generate, sample=sample)
         )
+
+    def expand(self, items: Sequence[Mapping[str, Any]]) -> int:
+        """As `TaskContext.expand`."""
+        return self._wait(self._context.expand(items))
+
+    def results(self) -> dict[str, Any]:
+        """As `TaskContext.results`."""
+        return self._wait(self._context.results())
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

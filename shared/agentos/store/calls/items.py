@@ -163,3 +163,12 @@ def expand(fence: Fence, items: str) -> Call[int]:
         (fence.item_id, fence.worker_id, fence.token, items),
         lambda rows: int(rows[0]["added"]),
     )
+
+
+def needed_results(item_id: int) -> Call[dict[str, Any]]:
+    """Key (without one: the item's id) and result of every item that this one depends on, in the order of the task."""
+    return Call(
+        "SELECT * FROM agentos.needed_results($1::bigint)",
+        (item_id,),
+        lambda rows: {row["name"]: loads(row["result"]) for row in rows},
+    )
