@@ -61,6 +61,7 @@ CREATE TABLE agentos.item_deps (
     item_id bigint NOT NULL,
     PRIMARY KEY (needs, item_id)
 );
+CREATE INDEX item_deps_item ON agentos.item_deps (item_id);
 
 -- Lease rows free to take. Deleted from and inserted into, never updated. rank = submit time (us) - priority x step,
 -- so ageing rewrites no row; seq is fresh at each (re)enqueue.

@@ -118,11 +118,12 @@ class TaskContext:
         return await self._run(flow)
 
     async def expand(self, items: Sequence[Mapping[str, Any]]) -> int:
-        """Add work items to this task: objects with `kind` and any of `key`, `payload`, `depends_on` (keys of items of
+        """Add work items to this task: objects with `key`, `kind` and any of `payload`, `depends_on` (keys of items of
         this task), `queue`, `max_attempts`, `timeout_s`. Returns how many were new.
 
         An item whose key the task already has is left as it is, so a handler that runs again may say the same again.
-        Raises InvalidDependency: if `depends_on` names a key that the task does not have. LeaseLost, TaskCancelled.
+        Raises InvalidDependency: if an item has no key, or depends on one that the task does not have. LeaseLost,
+        TaskCancelled.
         """
         return await self._run(self._scope.expand(items))
 
