@@ -17,14 +17,16 @@ CREATE FUNCTION agentos.lanes_of(p_queues text[], p_kinds text[]) RETURNS TABLE 
     SELECT agentos.lane_of(q, k) FROM unnest(p_queues) q CROSS JOIN unnest(p_kinds) k
 $$;
 
+-- ON CONFLICT and not an EXCEPTION block: that would be a subtransaction, and an xid more, per submit.
 CREATE FUNCTION agentos.insert_record(p_task text, p_kind text, p_title text, p_payload json, p_queue text, p_single bigint)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO agentos.task_records (task_id, kind, title, payload, queue, single, created_at)
-    VALUES (p_task, p_kind, p_title, p_payload, p_queue, p_single, agentos.clock());
-EXCEPTION WHEN unique_violation THEN
-    RAISE EXCEPTION 'task % exists already', p_task
-        USING ERRCODE = 'AG006', HINT = 'choose another task_id, or leave it out and one is made';
+    VALUES (p_task, p_kind, p_title, p_payload, p_queue, p_single, agentos.clock()) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'task % exists already', p_task
+            USING ERRCODE = 'AG006', HINT = 'choose another task_id, or leave it out and one is made';
+    END IF;
 END $$;
 
 -- One task of one item: three rows.
@@ -61,72 +63,99 @@ BEGIN
     RETURN v_items;
 END $$;
 
+-- The items of p_items; one without a key gets 'item-N', N its place in the task.
+CREATE FUNCTION agentos.plan_rows(p_items text, p_first integer)
+RETURNS TABLE (n integer, key text, kind text, payload json, depends_on json, queue text, max_attempts integer, timeout_s real)
+LANGUAGE sql AS $$
+    SELECT i.n::integer, coalesce(i.key, 'item-' || (p_first + i.n)), i.kind, coalesce(i.payload, '{}'),
+           coalesce(i.depends_on, '[]'), i.queue, coalesce(i.max_attempts, 5), i.timeout_s
+      FROM ROWS FROM (json_to_recordset(p_items::json) AS (key text, kind text, payload json, depends_on json, queue text,
+                      max_attempts integer, timeout_s real)) WITH ORDINALITY
+           AS i(key, kind, payload, depends_on, queue, max_attempts, timeout_s, n)
+$$;
+
 -- Adds items to a task whose head the caller has locked or just made. An item whose key the task already has is left
 -- as it is, so that a planner that died after its commit may say the same again. Returns how many were new.
 CREATE FUNCTION agentos.insert_items(p_task text, p_queue text, p_items text, p_rank bigint) RETURNS integer
 LANGUAGE plpgsql AS $$
-DECLARE v_new bigint[]; v_first integer;
+DECLARE v_new bigint[]; v_first integer; v_twice text;
 BEGIN
     SELECT coalesce(max(seq), 0) INTO v_first FROM agentos.work_items WHERE task_id = p_task;
+    SELECT i.key INTO v_twice FROM agentos.plan_rows(p_items, v_first) i GROUP BY i.key HAVING count(*) > 1 LIMIT 1;
+    IF v_twice IS NOT NULL THEN
+        RAISE EXCEPTION 'two items have the key %', v_twice
+            USING ERRCODE = 'AG009', HINT = 'give each item a key of its own';
+    END IF;
     WITH made AS (
         INSERT INTO agentos.work_items (item_id, task_id, seq, lane, max_attempts, single, timeout_s, rank, key, payload)
         SELECT nextval('agentos.item_ids'), p_task, v_first + i.n, agentos.lane_of(coalesce(i.queue, p_queue), i.kind),
-               coalesce(i.max_attempts, 5), false, i.timeout_s, p_rank, coalesce(i.key, 'item-' || (v_first + i.n)),
-               coalesce(i.payload, '{}')
-          FROM ROWS FROM (json_to_recordset(p_items::json) AS (key text, kind text, payload json, depends_on json,
-                          queue text, max_attempts integer, timeout_s real)) WITH ORDINALITY
-               AS i(key, kind, payload, depends_on, queue, max_attempts, timeout_s, n)
-         ORDER BY i.n
+               i.max_attempts, false, i.timeout_s, p_rank, i.key, i.payload
+          FROM agentos.plan_rows(p_items, v_first) i ORDER BY i.n
         ON CONFLICT (task_id, key) WHERE key IS NOT NULL DO NOTHING
         RETURNING item_id)
     SELECT coalesce(array_agg(item_id ORDER BY item_id), '{}') INTO v_new FROM made;
-    PERFORM agentos.insert_deps(p_task, p_items);
-    WITH counted AS (
-        SELECT w.*, (SELECT count(*) FROM agentos.item_deps d WHERE d.item_id = w.item_id
-                        AND NOT EXISTS (SELECT 1 FROM agentos.outcomes o
-                                         WHERE o.item_id = d.needs AND o.status = 'completed')) AS pending
-          FROM agentos.work_items w WHERE w.item_id = ANY (v_new)),
-    parked AS (
-        INSERT INTO agentos.waiting (item_id, task_id, reason, pending, since, lane, rank, attempt, failures, crashes)
-        SELECT item_id, task_id, 'dependencies', pending, agentos.clock(), lane, rank, 0, 0, 0 FROM counted WHERE pending > 0)
-    INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
-    SELECT lane, rank, nextval('agentos.ready_seqs'), item_id, 0, 0, 0 FROM counted WHERE pending = 0 ORDER BY item_id;
+    PERFORM agentos.insert_deps(p_task, p_items, v_first, v_new);
+    PERFORM agentos.place_new(v_new);
     RETURN cardinality(v_new);
 END $$;
 
--- The edges of p_items (`depends_on`: keys of the same task). Cycles are refused before the call, where the plan is
--- parsed; here an unknown key and an item that needs itself are.
-CREATE FUNCTION agentos.insert_deps(p_task text, p_items text) RETURNS void LANGUAGE plpgsql AS $$
+-- The edges of new items (`depends_on`: keys of the same task); an item that was there keeps the needs it is counted by.
+-- Cycles are refused before the call, where the plan is parsed; here an unknown key and an item that needs itself are.
+CREATE FUNCTION agentos.insert_deps(p_task text, p_items text, p_first integer, p_new bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE v_bad text;
 BEGIN
     WITH edges AS (
-        SELECT i.key, d.needs FROM json_to_recordset(p_items::json) AS i(key text, depends_on json)
-         CROSS JOIN LATERAL json_array_elements_text(coalesce(i.depends_on, '[]')) AS d(needs)),
+        SELECT i.key, d.needs FROM agentos.plan_rows(p_items, p_first) i
+         CROSS JOIN LATERAL json_array_elements_text(i.depends_on) AS d(needs)),
     resolved AS (
-        SELECT e.key, e.needs, w.item_id, n.item_id AS needs_id FROM edges e
-          LEFT JOIN agentos.work_items w ON w.task_id = p_task AND w.key = e.key
-          LEFT JOIN agentos.work_items n ON n.task_id = p_task AND n.key = e.needs),
+        SELECT e.needs, w.item_id, n.item_id AS needs_id FROM edges e
+          JOIN agentos.work_items w ON w.task_id = p_task AND w.key = e.key
+          LEFT JOIN agentos.work_items n ON n.task_id = p_task AND n.key = e.needs
+         WHERE w.item_id = ANY (p_new)),
     made AS (
         INSERT INTO agentos.item_deps (needs, item_id)
         SELECT needs_id, item_id FROM resolved WHERE needs_id <> item_id ON CONFLICT DO NOTHING)
-    SELECT min(needs) INTO v_bad FROM resolved WHERE needs_id IS NULL OR item_id IS NULL OR needs_id = item_id;
+    SELECT min(needs) INTO v_bad FROM resolved WHERE needs_id IS NULL OR needs_id = item_id;
     IF v_bad IS NOT NULL THEN
         RAISE EXCEPTION 'an item depends on %, which is itself or which task % does not have', v_bad, p_task
             USING ERRCODE = 'AG009', HINT = 'depends_on takes keys of other items of the same task';
     END IF;
 END $$;
 
+CREATE FUNCTION agentos.place_new(p_items bigint[]) RETURNS void LANGUAGE sql AS $$
+    WITH counted AS (
+        SELECT w.*, (SELECT count(*) FROM agentos.item_deps d WHERE d.item_id = w.item_id
+                        AND NOT EXISTS (SELECT 1 FROM agentos.outcomes o
+                                         WHERE o.item_id = d.needs AND o.status = 'completed')) AS pending
+          FROM agentos.work_items w WHERE w.item_id = ANY (p_items)),
+    parked AS (
+        INSERT INTO agentos.waiting (item_id, task_id, reason, pending, since, lane, rank, attempt, failures, crashes)
+        SELECT item_id, task_id, 'dependencies', pending, agentos.clock(), lane, rank, 0, 0, 0 FROM counted WHERE pending > 0)
+    INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+    SELECT lane, rank, nextval('agentos.ready_seqs'), item_id, 0, 0, 0 FROM counted WHERE pending = 0 ORDER BY item_id
+$$;
+
 -- More items for the task of a held item: what a planner writes, under its fence. Makes a one-item task a task of many.
+-- New items that need one that failed end as skipped here; nothing would ever end them later.
 CREATE FUNCTION agentos.expand(p_item bigint, p_worker bigint, p_token uuid, p_items text) RETURNS integer
 LANGUAGE plpgsql AS $$
-DECLARE v_task text := agentos.fence_live(p_item, p_worker, p_token); v_new integer; v_queue text; v_rank bigint;
+DECLARE v_task text := agentos.fence_live(p_item, p_worker, p_token); v_new integer; v_skipped integer; v_queue text; v_rank bigint;
 BEGIN
+    IF EXISTS (SELECT 1 FROM json_to_recordset(p_items::json) AS i(key text) WHERE i.key IS NULL) THEN
+        RAISE EXCEPTION 'an item added to task % has no key', v_task USING ERRCODE = 'AG009',
+            HINT = 'give each a key: by it an attempt that says the same again finds what is there';
+    END IF;
     INSERT INTO agentos.task_heads (task_id, open_items) VALUES (v_task, 1) ON CONFLICT DO NOTHING;
     UPDATE agentos.task_heads SET open_items = coalesce(open_items, 1) WHERE task_id = v_task;
     SELECT l.queue, w.rank INTO v_queue, v_rank
       FROM agentos.work_items w JOIN agentos.lanes l USING (lane) WHERE w.item_id = p_item;
     v_new := agentos.insert_items(v_task, v_queue, p_items, v_rank);
-    UPDATE agentos.task_heads SET open_items = open_items + v_new WHERE task_id = v_task;
+    v_skipped := cardinality(agentos.skip_dependants(ARRAY(
+        SELECT w.item_id FROM agentos.work_items w JOIN agentos.outcomes o USING (item_id)
+         WHERE w.task_id = v_task AND o.status <> 'completed')));
+    UPDATE agentos.task_heads SET open_items = open_items + v_new - v_skipped, failed_items = failed_items + v_skipped
+     WHERE task_id = v_task;
     RETURN v_new;
 END $$;
 

@@ -18,7 +18,8 @@ BEGIN
     END IF;
 END $$;
 
--- What a claim returns for rows it now holds. Read in a statement of its own, after the locks.
+-- What a claim returns for rows it now holds, in the order of their rank. Read in a statement of its own, after the
+-- locks.
 CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF agentos.claimed LANGUAGE sql AS $$
     SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
            w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
@@ -27,6 +28,7 @@ CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF 
       JOIN agentos.work_items w USING (item_id)
       JOIN agentos.lanes l ON l.lane = abs(h.lane)
       LEFT JOIN agentos.task_heads t USING (task_id)
+     ORDER BY h.rank, h.item_id
 $$;
 
 -- Takes up to p_limit items from p_lanes, in the order given, oldest rank first. The pick is MATERIALIZED (otherwise

@@ -97,7 +97,7 @@ class UnknownCheckpoint(EngineError):
 
 
 class InvalidDependency(EngineError):
-    """An item depends on a key that the task does not have, on itself, or on a cycle."""
+    """Items name each other wrongly: a key the task does not have, an item that needs itself, a cycle, one key twice."""
 
     sqlstate = "AG009"
 
