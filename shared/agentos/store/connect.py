@@ -157,6 +157,10 @@ class OnConnection:
         return run_call(self.conn, call)
 
 
+async def _keep(_conn: object) -> None:
+    """Nothing is reset when a connection goes back: calls leave nothing behind, a reset is a round trip per call."""
+
+
 class AsyncDatabase:
     """Runs calls, awaited, on a small pool of asyncpg connections."""
 
@@ -169,7 +173,7 @@ class AsyncDatabase:
         try:
             pool = await asyncpg.create_pool(
                 dsn, min_size=1, max_size=max_size, timeout=CONNECT_TIMEOUT_S, command_timeout=60,
-                max_inactive_connection_lifetime=0, server_settings={"application_name": APPLICATION},
+                max_inactive_connection_lifetime=0, server_settings={"application_name": APPLICATION}, reset=_keep,
             )  # fmt: skip
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
             raise_mapped(exc)

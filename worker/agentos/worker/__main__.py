@@ -9,6 +9,7 @@ import sys
 from typing import Annotated
 
 import typer
+import uvloop
 
 from agentos.core.logs import configure_logs, get_logger
 from agentos.store.connect import open_target
@@ -63,7 +64,7 @@ def worker(  # noqa: PLR0913, PLR0917  one parameter is one option: Typer reads 
             listen=listen, solo=solo, health_port=None if solo else health_port, label=label,
             child_argv=() if solo else tuple(sys.argv[1:]),
         )  # fmt: skip
-        asyncio.run(_serve(options, may_migrate=migrate))
+        uvloop.run(_serve(options, may_migrate=migrate))
     except AgentOSError as exc:
         typer.echo(f"agentos-worker: {exc}", err=True)
         raise typer.Exit(3 if isinstance(exc, DatabaseError) else 2) from exc
