@@ -85,7 +85,8 @@ BEGIN
          ORDER BY r.rank, r.seq LIMIT p_limit FOR UPDATE SKIP LOCKED));
 END $$;
 
--- The same for one item of any of these kinds (null: any kind): what `LeaseManager.acquire_lease` does.
+-- The same for one item of any of these kinds (null: any kind): what `LeaseManager.acquire_lease` does. The planning
+-- items of runners are theirs.
 CREATE FUNCTION agentos.claim_one(p_worker bigint, p_epoch integer, p_kinds text[], p_lease_s float8)
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
 BEGIN
@@ -96,14 +97,14 @@ BEGIN
         SELECT x.row_at FROM agentos.lanes l CROSS JOIN (VALUES (1), (-1)) v(s)
          CROSS JOIN LATERAL (SELECT r.ctid AS row_at, r.rank FROM agentos.lease_ready r WHERE r.lane = v.s * l.lane
                               ORDER BY r.rank, r.seq LIMIT 1 FOR UPDATE SKIP LOCKED) x
-         WHERE p_kinds IS NULL OR l.kind = ANY (p_kinds)
+         WHERE l.queue <> '@runner' AND (p_kinds IS NULL OR l.kind = ANY (p_kinds))
          LIMIT 1));
 END $$;
 
 -- p_rows: ctids of lease_ready rows that this transaction has locked.
 CREATE FUNCTION agentos.claim_rows_at(p_worker bigint, p_lease_s float8, p_rows tid[]) RETURNS SETOF agentos.claimed
 LANGUAGE plpgsql AS $$
-DECLARE v_held agentos.lease_held[];
+DECLARE v_held agentos.lease_held[]; v_taken bigint;
 BEGIN
     WITH taken AS (DELETE FROM agentos.lease_ready WHERE ctid = ANY (p_rows) RETURNING *),
     held AS (
@@ -112,7 +113,8 @@ BEGIN
         SELECT item_id, p_worker, gen_random_uuid(), lane, rank, attempt + 1, failures, crashes, true, t,
                t + make_interval(secs => p_lease_s)
           FROM taken CROSS JOIN agentos.clock() AS t ON CONFLICT DO NOTHING RETURNING *)
-    SELECT array_agg(held) FROM held INTO v_held;
+    SELECT (SELECT array_agg(held) FROM held), (SELECT count(*) FROM taken) INTO v_held, v_taken;
+    PERFORM agentos.report_duplicates(p_worker, v_taken - coalesce(cardinality(v_held), 0));
     RETURN QUERY SELECT * FROM agentos.claimed_rows(v_held);
 END $$;
 

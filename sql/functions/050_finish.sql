@@ -23,15 +23,16 @@ BEGIN
     RETURN v_ended;
 END $$;
 
--- Completes many items in one commit. Returns those that were fenced off: nothing was written for them.
+-- Completes many items in one commit. Returns those that were fenced off: nothing was written for them. A pair that
+-- comes twice counts once; a stale token beside the fresh one of the same item does not bring its result along.
 CREATE FUNCTION agentos.complete(p_worker bigint, p_items bigint[], p_tokens uuid[], p_results text[]) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE v_ended agentos.ended[] := agentos.end_leases(p_worker, p_items, p_tokens);
 BEGIN
     INSERT INTO agentos.outcomes (item_id, token, worker_id, attempt, failures, crashes, status, claimed_at, finished_at, result)
-    SELECT e.item_id, e.token, e.worker_id, e.attempt, e.failures, e.crashes, 'completed', e.claimed_at, agentos.clock(),
-           u.result::json
-      FROM unnest(v_ended) e JOIN unnest(p_items, p_results) AS u(item_id, result) USING (item_id);
+    SELECT DISTINCT ON (e.item_id) e.item_id, e.token, e.worker_id, e.attempt, e.failures, e.crashes, 'completed',
+           e.claimed_at, agentos.clock(), u.result::json
+      FROM unnest(v_ended) e JOIN unnest(p_items, p_tokens, p_results) AS u(item_id, token, result) USING (item_id, token);
     PERFORM agentos.settle(ARRAY(SELECT e.item_id FROM unnest(v_ended) e), true);
     RETURN ARRAY(SELECT u FROM unnest(p_items) u EXCEPT SELECT e.item_id FROM unnest(v_ended) e);
 END $$;
@@ -50,10 +51,7 @@ DECLARE
     v_ended agentos.ended[] := agentos.end_leases(p_worker, ARRAY[p_item], ARRAY[p_token]);
     v_item agentos.work_items; v_failures integer; v_delay float8;
 BEGIN
-    IF cardinality(v_ended) = 0 THEN
-        RAISE EXCEPTION 'the lease on item % is no longer held by worker %', p_item, p_worker USING ERRCODE = 'AG001',
-            HINT = 'nothing to do: another worker resumes it from its last checkpoint';
-    END IF;
+    IF cardinality(v_ended) = 0 THEN PERFORM agentos.lease_lost(p_item, p_worker); END IF;
     SELECT * INTO v_item FROM agentos.work_items w WHERE w.item_id = p_item;
     v_failures := (v_ended[1]).failures + CASE WHEN p_status = 'cancelled' THEN 0 ELSE 1 END;
     IF p_terminal OR v_failures >= v_item.max_attempts THEN
@@ -63,7 +61,7 @@ BEGIN
         PERFORM agentos.settle(ARRAY[p_item], false);
         RETURN p_status;
     END IF;
-    v_delay := coalesce(p_delay_s, least(300, 2 ^ (v_failures - 1)) * (0.875 + random() / 4));
+    v_delay := coalesce(p_delay_s, least(300, 2 ^ least(v_failures - 1, 10)) * (0.875 + random() / 4));
     INSERT INTO agentos.scheduled (item_id, run_at, lane, rank, attempt, failures, crashes)
     SELECT e.item_id, agentos.clock() + make_interval(secs => v_delay), e.lane, e.rank, e.attempt, v_failures, e.crashes
       FROM unnest(v_ended) e;
@@ -80,26 +78,31 @@ CREATE FUNCTION agentos.release(p_worker bigint, p_items bigint[], p_tokens uuid
     SELECT coalesce(array_agg(item_id), '{}') FROM ended
 $$;
 
--- Puts off the end of a lease that has its own (LeaseManager).
+-- Puts off the end of a lease that has its own (LeaseManager). The worker's row comes first, as everywhere; one that is
+-- declared dead renews nothing, its leases are on their way to others.
 CREATE FUNCTION agentos.renew(p_worker bigint, p_item bigint, p_token uuid, p_lease_s float8) RETURNS timestamptz
 LANGUAGE plpgsql AS $$
 DECLARE v_until timestamptz := agentos.clock() + make_interval(secs => p_lease_s);
 BEGIN
+    UPDATE agentos.workers SET expires_at = greatest(expires_at, v_until), beat_at = agentos.clock()
+     WHERE worker_id = p_worker AND state IN ('alive', 'draining');
+    IF NOT FOUND THEN PERFORM agentos.lease_lost(p_item, p_worker); END IF;
     PERFORM agentos.fence(p_item, p_worker, p_token);
     UPDATE agentos.lease_held SET expires_at = v_until WHERE item_id = p_item;
-    UPDATE agentos.workers SET expires_at = greatest(expires_at, v_until), beat_at = agentos.clock() WHERE worker_id = p_worker;
     RETURN v_until;
 END $$;
 
--- Parks an item until a person answers; asking the same again keeps the answer.
+-- Parks an item until a person answers. Asking again needs a new answer.
 CREATE FUNCTION agentos.ask(p_worker bigint, p_item bigint, p_token uuid, p_question text, p_shown text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE v_task text := agentos.fence_live(p_item, p_worker, p_token); v_ended agentos.ended[];
 BEGIN
+    v_ended := agentos.end_leases(p_worker, ARRAY[p_item], ARRAY[p_token]);
+    IF cardinality(v_ended) = 0 THEN PERFORM agentos.lease_lost(p_item, p_worker); END IF;
     INSERT INTO agentos.approvals (item_id, task_id, question, shown, asked_at)
     VALUES (p_item, v_task, p_question, p_shown::json, agentos.clock()) ON CONFLICT (item_id) DO UPDATE
-       SET question = p_question, shown = p_shown::json, asked_at = agentos.clock(), approved = NULL, answered_at = NULL;
-    v_ended := agentos.end_leases(p_worker, ARRAY[p_item], ARRAY[p_token]);
+       SET question = p_question, shown = p_shown::json, asked_at = agentos.clock(), approved = NULL, answered_by = NULL,
+           answered_at = NULL;
     INSERT INTO agentos.waiting (item_id, task_id, reason, pending, since, lane, rank, attempt, failures, crashes)
     SELECT e.item_id, v_task, 'approval', 0, agentos.clock(), e.lane, e.rank, e.attempt, e.failures, e.crashes
       FROM unnest(v_ended) e;

@@ -57,10 +57,11 @@ CREATE FUNCTION agentos.blocked_leases() RETURNS TABLE (item_id bigint, worker_i
         OR NOT EXISTS (SELECT 1 FROM agentos.workers w WHERE w.worker_id = h.worker_id AND w.state IN ('alive', 'draining'))
 $$;
 
--- Items whose time has come. Returns the queues that got some.
+-- Items whose time has come. Returns the queues that got some. The clock is asked in a sub-select: as a bare volatile
+-- function it could not bound the index, and every sweep would walk over all that is scheduled.
 CREATE FUNCTION agentos.promote(p_limit integer) RETURNS text[] LANGUAGE sql AS $$
     WITH due AS MATERIALIZED (
-        SELECT s.item_id FROM agentos.scheduled s WHERE s.run_at <= agentos.clock()
+        SELECT s.item_id FROM agentos.scheduled s WHERE s.run_at <= (SELECT agentos.clock())
          ORDER BY s.run_at LIMIT p_limit FOR UPDATE SKIP LOCKED),
     gone AS (DELETE FROM agentos.scheduled s WHERE s.item_id = ANY (ARRAY(SELECT d.item_id FROM due d)) RETURNING *),
     ready AS (

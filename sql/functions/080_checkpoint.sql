@@ -1,7 +1,8 @@
 -- Checkpoints: gapless per task, because the number is taken by an UPDATE of the head after the lease lock.
 
 -- With a lease (p_token): under its fence. Without one: under the head's lock, and refused while a worker holds an item
--- of the task. p_step names this commit, so that a writer whose reply was lost can look whether it happened.
+-- of the task. p_step names this commit: a writer whose reply was lost commits it again, or looks for it, and it is
+-- there once.
 CREATE FUNCTION agentos.commit_checkpoint(
     p_task text, p_item bigint, p_worker bigint, p_token uuid, p_type text, p_snapshot text, p_sha256 text,
     p_evidence text, p_ordinal integer, p_host text, p_workspace text, p_step uuid)
@@ -9,7 +10,7 @@ RETURNS TABLE (sequence_number bigint, created_at timestamptz) LANGUAGE plpgsql 
 DECLARE v_seq bigint; v_attempt integer;
 BEGIN
     IF p_token IS NOT NULL THEN
-        PERFORM agentos.fence_live(p_item, p_worker, p_token);
+        IF agentos.fence_live(p_item, p_worker, p_token) <> p_task THEN PERFORM agentos.require_item(p_task, p_item); END IF;
         SELECT h.attempt INTO v_attempt FROM agentos.lease_held h WHERE h.item_id = p_item;
     ELSE
         PERFORM agentos.enter_fence();
@@ -17,6 +18,12 @@ BEGIN
     END IF;
     v_seq := agentos.next_seq(p_task);
     IF p_token IS NULL THEN PERFORM agentos.refuse_held(p_task, NULL); END IF;
+    RETURN QUERY SELECT c.sequence_number, c.created_at FROM agentos.checkpoints c
+        WHERE c.task_id = p_task AND c.sequence_number BETWEEN v_seq - 16 AND v_seq AND c.step_id = p_step;
+    IF FOUND THEN
+        UPDATE agentos.task_heads t SET last_seq = v_seq - 1 WHERE t.task_id = p_task;
+        RETURN;
+    END IF;
     RETURN QUERY INSERT INTO agentos.checkpoints AS c (task_id, sequence_number, item_id, ordinal, checkpoint_type, step_id,
             snapshot, snapshot_sha256, evidence, host, workspace, worker_id, attempt, created_at)
         VALUES (p_task, v_seq, p_item, p_ordinal, p_type, p_step, p_snapshot::json, p_sha256, p_evidence::json, p_host,

@@ -31,10 +31,10 @@ BEGIN
         WHEN p_force OR v.state = 'failed' THEN 'execute'
         WHEN v.state = 'finished' AND p_token IS NULL AND v.expires_at <= agentos.clock() THEN 'execute'
         WHEN v.state = 'finished' THEN 'finished'
-        WHEN v.token IS NOT DISTINCT FROM p_token AND agentos.is_alive(v.worker_id) THEN 'running'
+        WHEN agentos.is_at_it(v.worker_id, v.item_id, v.token) THEN 'running'
         ELSE 'doubt' END;
     IF v_verdict = 'execute' THEN
-        RETURN agentos.ledger_restart(p_key, p_worker, p_token, p_arguments, p_produces, p_expires_s);
+        RETURN agentos.ledger_restart(p_key, p_item, p_worker, p_token, p_arguments, p_produces, p_expires_s);
     END IF;
     IF v_verdict = 'finished' THEN UPDATE agentos.tool_ledger SET replays = replays + 1 WHERE ledger_key = p_key; END IF;
     RETURN agentos.ledger_reply(v, v_verdict);
@@ -50,12 +50,19 @@ CREATE FUNCTION agentos.is_alive(p_worker bigint) RETURNS boolean LANGUAGE sql A
                       AND w.expires_at > agentos.clock())
 $$;
 
-CREATE FUNCTION agentos.ledger_restart(p_key text, p_worker bigint, p_token uuid, p_arguments text, p_produces text,
-                                       p_expires_s float8) RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
+-- Whether whoever began something still does it: its process lives, and holds the lease under which it began, if any.
+CREATE FUNCTION agentos.is_at_it(p_worker bigint, p_item bigint, p_token uuid) RETURNS boolean LANGUAGE sql AS $$
+    SELECT agentos.is_alive(p_worker) AND (p_token IS NULL OR EXISTS (
+        SELECT 1 FROM agentos.lease_held h WHERE h.item_id = p_item AND h.token = p_token
+           AND (h.expires_at IS NULL OR h.expires_at > agentos.clock())))
+$$;
+
+CREATE FUNCTION agentos.ledger_restart(p_key text, p_item bigint, p_worker bigint, p_token uuid, p_arguments text,
+                                       p_produces text, p_expires_s float8) RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
 DECLARE v agentos.tool_ledger;
 BEGIN
-    UPDATE agentos.tool_ledger SET state = 'begun', worker_id = p_worker, token = p_token, call_token = gen_random_uuid(),
-           arguments = p_arguments::json, produces = p_produces::json, begun_at = agentos.clock(), finished_at = NULL,
+    UPDATE agentos.tool_ledger SET state = 'begun', item_id = coalesce(p_item, item_id), worker_id = p_worker,
+           token = p_token, call_token = gen_random_uuid(), arguments = p_arguments::json, produces = p_produces::json, begun_at = agentos.clock(), finished_at = NULL,
            result = NULL, exit_code = NULL, error = NULL, executions = executions + 1,
            expires_at = agentos.clock() + make_interval(secs => p_expires_s)
      WHERE ledger_key = p_key RETURNING * INTO v;
@@ -63,17 +70,19 @@ BEGIN
 END $$;
 
 -- A doubt was resolved as "not done" (retry, probe), or a finished call must run again because the world lost what it
--- produced (p_repair). Only one of several who ask gets it: p_call is the call_token that was seen.
+-- produced (p_repair). Only one of several who ask gets it: p_call is the call_token that was seen. And only from the
+-- state that was seen: a call in doubt whose process came back and finished it is not done again.
 CREATE FUNCTION agentos.ledger_resume(p_key text, p_call uuid, p_item bigint, p_worker bigint, p_token uuid, p_repair boolean,
                                       p_expires_s float8) RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
 DECLARE v agentos.tool_ledger;
 BEGIN
     IF p_token IS NOT NULL THEN PERFORM agentos.fence_live(p_item, p_worker, p_token);
     ELSE PERFORM agentos.enter_fence(); END IF;
-    UPDATE agentos.tool_ledger SET repairs = repairs + p_repair::integer WHERE ledger_key = p_key AND call_token = p_call
-        RETURNING * INTO v;
+    UPDATE agentos.tool_ledger SET repairs = repairs + p_repair::integer
+     WHERE ledger_key = p_key AND call_token = p_call AND state = CASE WHEN p_repair THEN 'finished' ELSE 'begun' END
+    RETURNING * INTO v;
     IF v.ledger_key IS NULL THEN RETURN agentos.ledger_reply(v, 'running'); END IF;
-    RETURN agentos.ledger_restart(p_key, p_worker, p_token, v.arguments::text, v.produces::text, p_expires_s);
+    RETURN agentos.ledger_restart(p_key, p_item, p_worker, p_token, v.arguments::text, v.produces::text, p_expires_s);
 END $$;
 
 -- The tool returned (p_error null) or raised. Only who began it may say so, and under a lease only while it is held.
@@ -106,6 +115,6 @@ RETURNS TABLE (tool_name text, arguments text, state text, result text, exit_cod
                in_doubt boolean) LANGUAGE sql AS $$
     SELECT l.tool_name, l.arguments::text, l.state, l.result::text, l.exit_code, l.error, l.executions, l.replays, l.repairs,
            l.item_id, l.call_key, l.begun_at, l.finished_at,
-           l.state = 'begun' AND NOT agentos.is_alive(l.worker_id)
+           l.state = 'begun' AND NOT agentos.is_at_it(l.worker_id, l.item_id, l.token)
       FROM agentos.tool_ledger l WHERE l.task_id = p_task ORDER BY l.begun_at DESC LIMIT p_limit
 $$;

@@ -1,19 +1,20 @@
 -- What people do to tasks.
 
 -- Sets a flag; it never searches ready rows. Parked items end now, running ones when their worker's next beat or fence
--- tells it, ready ones when they are claimed. Returns the task's status.
+-- tells it, ready ones when they are claimed. Returns the task's status. What is held is looked for before the status:
+-- the completion of a one-item task takes no head lock, and one that came between would be called cancelled.
 CREATE FUNCTION agentos.cancel_task(p_task text, p_reason text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE v_status text; v_ended bigint[]; v_held boolean;
 BEGIN
     PERFORM agentos.require_task(p_task);
     INSERT INTO agentos.task_heads (task_id) VALUES (p_task) ON CONFLICT DO NOTHING;
     PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = p_task FOR UPDATE;
+    v_held := EXISTS (SELECT 1 FROM agentos.work_items w JOIN agentos.lease_held h USING (item_id) WHERE w.task_id = p_task);
     SELECT t.status INTO v_status FROM agentos.tasks t WHERE t.task_id = p_task;
     IF v_status IN ('completed', 'failed', 'cancelled') THEN RETURN v_status; END IF;
     UPDATE agentos.task_heads t SET cancel_requested = true, reason = p_reason WHERE t.task_id = p_task;
     v_ended := agentos.end_parked(p_task);
     UPDATE agentos.task_heads t SET open_items = t.open_items - cardinality(v_ended) WHERE t.task_id = p_task;
-    v_held := EXISTS (SELECT 1 FROM agentos.work_items w JOIN agentos.lease_held h USING (item_id) WHERE w.task_id = p_task);
     IF NOT v_held THEN
         UPDATE agentos.task_heads t SET status = 'cancelled', finished_at = agentos.clock() WHERE t.task_id = p_task;
     END IF;

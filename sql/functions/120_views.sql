@@ -8,11 +8,11 @@ CREATE VIEW agentos.item_places AS
     UNION ALL SELECT item_id, 'waiting', attempt, failures, crashes, NULL, since FROM agentos.waiting
     UNION ALL SELECT item_id, 'outcome', attempt, failures, crashes, worker_id, finished_at FROM agentos.outcomes;
 
--- Must be empty, always: items that are nowhere, or in more than one place.
+-- Must be empty, always: items that are nowhere, or in more than one place, and rows of items that do not exist.
 CREATE VIEW agentos.misplaced_items AS
-    SELECT w.item_id, w.task_id, count(p.place)::integer AS places, array_agg(p.place) AS found
-      FROM agentos.work_items w LEFT JOIN agentos.item_places p USING (item_id)
-     GROUP BY w.item_id, w.task_id HAVING count(p.place) <> 1;
+    SELECT item_id, w.task_id, count(p.place)::integer AS places, array_agg(p.place) AS found
+      FROM agentos.work_items w FULL JOIN agentos.item_places p USING (item_id)
+     GROUP BY item_id, w.task_id HAVING count(p.place) <> 1 OR w.task_id IS NULL;
 
 -- created: nothing has started; waiting: everything open is parked; running: the rest.
 CREATE FUNCTION agentos.open_status(p_task text) RETURNS text LANGUAGE sql STABLE AS $$

@@ -230,6 +230,7 @@ CREATE TABLE agentos.llm_cache (
     prompt_tokens     integer,
     completion_tokens integer,
     worker_id         bigint NOT NULL,   -- the generator, while it lives nobody else generates
+    token             uuid,              -- the lease under which it generates, when there is one
     call_token        uuid NOT NULL,
     generations       integer NOT NULL DEFAULT 1,
     hits              integer NOT NULL DEFAULT 0,
