@@ -176,6 +176,15 @@ def retry_task(task_id: str) -> Call[int]:
     return Call("SELECT agentos.retry_task($1::text) AS n", (task_id,), lambda rows: int(rows[0]["n"]))
 
 
+def give_up(task_id: str, worker_id: int, reason: str) -> Call[int]:
+    """Fail a task with everything of it that is open. Returns how many items. Raises TaskHeld, UnknownTask."""
+    return Call(
+        "SELECT agentos.give_up($1::text, $2::bigint, $3::text) AS n",
+        (task_id, worker_id, reason),
+        lambda rows: int(rows[0]["n"]),
+    )
+
+
 def answer(task_id: str, approved: bool, by: str) -> Call[int]:
     """Answer what the task waits for. Returns how many items go on. Raises NotRetryable: if none waits."""
     return Call(
