@@ -158,15 +158,20 @@ def _plan(scope: Scope, payload: dict[str, Any]) -> Flow[Any]:
 
 def planner(payload: Mapping[str, Any]) -> tuple[str, str, Callable[[], Any]]:
     """The prompt for a goal, the model that answers it, and the call. Raises InvalidArguments, ConfigInvalid."""
-    goal = payload.get("goal")
-    if not isinstance(goal, str) or not goal.strip():
-        raise InvalidArguments(f"a plan item needs a goal, it has {goal!r:.100}", hint='{"goal": "Audit the logs"}')
-    given = payload.get("input") or {}
-    prompt = planning_prompt(goal, given if isinstance(given, dict) else {"input": given})
+    prompt = plan_prompt(payload)
     if payload.get("stand_in") or load_settings().llm_base_url is None:
         return prompt, STAND_IN_MODEL, lambda: stand_in_plan_json(prompt)
     model, generate = _ask_model(prompt, payload)
     return prompt, model, generate
+
+
+def plan_prompt(payload: Mapping[str, Any]) -> str:
+    """What the planner is asked. Raises InvalidArguments: if the payload has no goal."""
+    goal = payload.get("goal")
+    if not isinstance(goal, str) or not goal.strip():
+        raise InvalidArguments(f"a plan item needs a goal, it has {goal!r:.100}", hint='{"goal": "Audit the logs"}')
+    given = payload.get("input") or {}
+    return planning_prompt(goal, given if isinstance(given, dict) else {"input": given})
 
 
 def decision(scope: Scope) -> Flow[list[dict[str, Any]] | None]:

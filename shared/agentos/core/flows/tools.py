@@ -209,19 +209,20 @@ class _ToolRun:
         assert token is not None  # noqa: S101
         this = ToolCall(reply.idempotency_key or self.identity.key, repair, reply.executions or 1)
         _executing.add(token)
+        packed: Packed | None = None
         try:
             result = yield from invoke(self.execute, this)
+            packed = pack(result)
             if self.policy.failure is not None and (failure := self.policy.failure(result)):
                 raise failure
         except Exception as exc:
-            yield from self._finish(token, None, message_of(exc))
+            yield from self._finish(token, packed, message_of(exc))
             raise
         except BaseException:  # cancelled or interrupted: what it did is not known, and nobody here goes on with it
             _unrecorded.add(token)
             raise
         finally:
             _executing.discard(token)
-        packed = pack(result)
         yield from self._finish(token, packed, None)
         if packed.refusal is not None:
             raise packed.refusal
