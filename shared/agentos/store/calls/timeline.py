@@ -160,3 +160,8 @@ def findings(old_transaction_s: float = 60.0) -> Call[tuple[Finding, ...]]:
         (float(old_transaction_s),),
         lambda rows: _each(Finding, rows, "data"),
     )
+
+
+def is_led(name: str) -> Call[bool]:
+    """Whether a living coordinator leads."""
+    return Call("SELECT agentos.is_led($1::text) AS led", (name,), lambda rows: bool(rows[0]["led"]))

@@ -1,0 +1,37 @@
+"""Every command: where it lives, and its line in `agentos --help`.
+
+Only the module of the command that was typed is imported. The drivers alone take most of a second to import, and
+`agentos --help` needs none of it.
+"""
+
+from dataclasses import dataclass
+
+START, WORK, LOOK, KEEP = "Start", "Submit and follow", "Look and act", "Database"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The function (or group) `name` of the module `agentos.cli.<module>`."""
+
+    name: str
+    module: str
+    panel: str
+    line: str
+
+
+COMMANDS = (
+    Entry("demo", "demo", START, "Watch real work survive a killed worker."),
+    Entry("up", "up", START, "Database, coordinator and a worker in this terminal."),
+    Entry("submit", "submit", WORK, "Submit a task of one item."),
+    Entry("run", "run", WORK, "Submit a plan file (YAML or JSON) and follow it to its end."),
+    Entry("wait", "wait", WORK, "Wait for the end of a task and print its result."),
+    Entry("tasks", "tasks", LOOK, "List the newest tasks."),
+    Entry("show", "show", LOOK, "Everything that happened to a task."),
+    Entry("cancel", "operate", LOOK, "Cancel a task."),
+    Entry("retry", "operate", LOOK, "Open the items of a failed or cancelled task again."),
+    Entry("approve", "operate", LOOK, "Answer what a task asks: yes, or --reject."),
+    Entry("workers", "workers", LOOK, "List the workers."),
+    Entry("doctor", "doctor", LOOK, "Look for what is wrong, each with its fix."),
+    Entry("migrate", "migrate", KEEP, "Bring the schema of the database to this version."),
+    Entry("db", "db", KEEP, "Start, stop or look at the embedded database."),
+)

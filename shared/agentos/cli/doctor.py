@@ -1,0 +1,97 @@
+"""`agentos doctor`."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from agentos.cli.database import command_settings, described
+from agentos.cli.exits import DATABASE, FAILED, OK
+from agentos.cli.findings import Told, told
+from agentos.cli.options import AsJson, Dsn
+from agentos.cli.output import out, print_json
+from agentos.store.calls import tasks, timeline
+from agentos.store.calls.timeline import Finding
+from agentos.store.connect import OnConnection, connect, locate
+from agentos.store.errors import DatabaseError
+from agentos.store.migrate import check_schema, engine_digest, schema_state
+
+
+def doctor(
+    old: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="A transaction is old after so long.")] = 60.0,
+    deep: Annotated[bool, typer.Option("--deep", help="Also look at every item; takes long with millions.")] = False,
+    dsn: Dsn = None,
+    json: AsJson = False,
+) -> None:
+    """Look for what is wrong, each with its fix. Changes nothing.
+
+    The schema, day partitions, workers that do not beat, leases without a living worker, work that nobody alive can
+    run, a missing coordinator, calls in doubt, quarantined items, old transactions, a shifted clock, settings that may
+    lose commits. Exit code 1 if something is wrong, 3 if the database cannot be used; waiting approvals are only told.
+
+    \b
+    Examples:
+      agentos doctor
+      agentos doctor --json | jq -r .findings
+    """
+    settings = command_settings(dsn)
+    try:
+        target = locate(settings)
+        with connect(target.dsn) as conn:
+            check_schema(conn)
+            about = _about(OnConnection(conn), conn.info.server_version, schema_state(conn).version)
+            found = [told(each) for each in OnConnection(conn).run(timeline.findings(old))]
+            if schema_state(conn).engine_digest != engine_digest():
+                found.insert(0, _other_functions())
+            if deep:
+                found += [_misplaced(each) for each in OnConnection(conn).run(tasks.misplaced_items())]
+            about = {"database": described(target, settings), **about}
+    except DatabaseError as error:
+        found, about = [Told("database", False, error.message, error.hint or "", {})], {}
+    _tell(about, found, as_json=json)
+    if any(each.finding == "database" for each in found):
+        raise typer.Exit(DATABASE)
+    raise typer.Exit(FAILED if any(not each.note for each in found) else OK)
+
+
+def _about(db: OnConnection, server: int, schema: int | None) -> dict[str, Any]:
+    workers = db.run(timeline.list_workers(3600.0))
+    return {
+        "server": f"PostgreSQL {server // 10000}.{server % 10000}",
+        "schema": schema,
+        "workers_alive": sum(worker.state in ("alive", "draining") and worker.role == "worker" for worker in workers),
+        "workers_died_within_an_hour": sum(worker.state == "dead" for worker in workers),
+        "coordinator_leads": db.run(timeline.is_led("coordinator")),
+    }
+
+
+def _other_functions() -> Told:
+    message = "the functions in the database are of another version of agentos than this one"
+    return Told(
+        "schema", False, message, "run `agentos migrate` with the newest version in use, and upgrade the others", {}
+    )
+
+
+def _misplaced(row: dict[str, Any]) -> Told:
+    finding = Finding("misplaced", row)
+    message = f"item {row['item_id']} of {row['task_id']} is in {row['places']} places: {row['found']}"
+    return Told(
+        finding.finding, False, message, "a defect, or a hand edit: please report it with this line", finding.data
+    )
+
+
+def _tell(about: dict[str, Any], found: list[Told], *, as_json: bool) -> None:
+    if as_json:
+        print_json({**about, "findings": [asdict(each) for each in found]})
+        return
+    for name, value in about.items():
+        shown = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+        out.print(f"{name.replace('_', ' ')}: {shown}", markup=False)
+    for each in found:
+        mark = Text("note   ", "yellow") if each.note else Text("problem", "bold red")
+        out.print(Text.assemble(mark, f"  {each.message}"))
+        if each.fix:
+            out.print(Text.assemble("         ", ("Fix: ", "bold green"), each.fix))
+    if not any(not each.note for each in found):
+        out.print(Text("nothing is wrong", "green"))

@@ -1,0 +1,51 @@
+"""How a command ends: the exit codes, and what is printed of an error."""
+
+import json
+
+from rich.console import Console
+from rich.text import Text
+
+from agentos.store.errors import (
+    AgentOSError,
+    DatabaseError,
+    InvalidDependency,
+    InvalidInput,
+    NotRetryable,
+    TaskExists,
+    TaskFinished,
+    TaskTimeout,
+    UnknownCheckpoint,
+    UnknownTask,
+    UnknownWorker,
+    UnknownWorkItem,
+)
+
+OK, FAILED, USAGE, DATABASE, TIMEOUT, NOT_FOUND = range(6)
+
+_CODES: tuple[tuple[type[AgentOSError] | tuple[type[AgentOSError], ...], int], ...] = (
+    (DatabaseError, DATABASE),
+    ((UnknownTask, UnknownWorkItem, UnknownWorker, UnknownCheckpoint), NOT_FOUND),
+    (TaskTimeout, TIMEOUT),
+    ((InvalidInput, TaskExists, TaskFinished, NotRetryable, InvalidDependency), USAGE),
+)
+
+
+def exit_code(error: AgentOSError) -> int:
+    """The exit code that stands for an error."""
+    return next((code for kinds, code in _CODES if isinstance(error, kinds)), FAILED)
+
+
+def report(error: Exception, *, as_json: bool = False) -> int:
+    """Print one of our errors on stderr, and as JSON on stdout; the exit code. Any other error is raised again."""
+    if not isinstance(error, AgentOSError):
+        raise error
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(Text.assemble(("Error: ", "bold red"), error.message))
+    if error.detail:
+        console.print(Text(error.detail))
+    if error.hint:
+        console.print(Text.assemble(("Fix: ", "bold green"), error.hint))
+    if as_json:
+        told = {"type": type(error).__name__, "message": error.message, "hint": error.hint, "detail": error.detail}
+        print(json.dumps({"error": told}))
+    return exit_code(error)

@@ -1,0 +1,15 @@
+"""Options that many commands have."""
+
+from typing import Annotated
+
+import typer
+
+Dsn = Annotated[
+    str | None, typer.Option(metavar="URL", help="postgresql://… (default: AGENTOS_DSN, else the embedded database).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
+TaskId = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", min=0, help="Stop waiting after so long (exit code 4); the task goes on."),
+]

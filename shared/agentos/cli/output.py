@@ -1,0 +1,118 @@
+"""Printing: tables and colours on a terminal, plain columns into a pipe, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+STYLES = {
+    "alive": "green", "completed": "green", "finished": "green", "holds": "green",
+    "created": "dim", "held": "cyan", "ready": "cyan", "running": "cyan", "stopped": "dim", "superseded": "dim",
+    "begun": "yellow", "draining": "yellow", "scheduled": "yellow", "waiting": "yellow",
+    "dead": "red", "does not hold": "red", "failed": "red", "in doubt": "bold red", "late": "red", "quarantined": "red",
+    "cancelled": "magenta", "skipped": "magenta",
+}  # fmt: skip
+
+Row = Sequence[object]
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(plain(value), indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+
+
+def plain(value: object) -> Any:
+    """`value` as JSON has it. Worker ids are strings: they have 63 bits, and JSON readers often keep only 53."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {
+            key: str(item) if key == "worker_id" and item is not None else plain(item) for key, item in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Row], *, title: str | None = None) -> None:
+    """Rows under their columns; nothing when there are none."""
+    if not rows:
+        return
+    if out.is_terminal:
+        out.print(make_table(columns, rows, title=title), soft_wrap=False)
+        return
+    if title:
+        print(f"# {title}")
+    cells = [[column.upper() for column in columns], *([one_line(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def make_table(columns: Sequence[str], rows: Sequence[Row], *, title: str | None = None) -> Table:
+    """The same for a terminal."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(styled(one_line(cell)) for cell in row))
+    return table
+
+
+def styled(text: str) -> Text:
+    """`text` in the colour of the status it names, if it names one. What looks like markup in it stays as it is."""
+    return Text(text, style=STYLES.get(text, ""))
+
+
+def one_line(cell: object) -> str:
+    """A cell of a table: no line breaks, no control characters that a terminal would obey."""
+    if cell is None:
+        return ""
+    if isinstance(cell, datetime):
+        return clock_time(cell)
+    return "".join(char if char.isprintable() else " " for char in str(cell))
+
+
+def compact(value: object, limit: int = 100) -> str:
+    """A value as JSON on one line, cut off after `limit` characters."""
+    text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+    text = one_line(text)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def clock_time(at: datetime) -> str:
+    """The moment in local time, with the date when it is not today."""
+    local = at.astimezone()
+    return local.strftime("%H:%M:%S" if local.date() == datetime.now().astimezone().date() else "%Y-%m-%d %H:%M:%S")
+
+
+def ago(at: datetime | None) -> str:
+    """How long ago, by this host's clock."""
+    return "" if at is None else f"{duration((datetime.now(UTC) - at).total_seconds())} ago"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 0.42 s, 12 s, 3 min, 2.5 h, 4 d."""
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.2f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count} B" if count < 10_240 else f"{count / 1024:.0f} KiB" if count < 10_485_760 else f"{count >> 20} MiB"

@@ -1,0 +1,185 @@
+"""`agentos show`."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from agentos.cli.database import opened
+from agentos.cli.exits import FAILED, OK
+from agentos.cli.options import AsJson, Dsn, TaskId
+from agentos.cli.output import compact, duration, out, print_json, print_table, size, styled
+from agentos.cli.story import Attempt, Story, tell
+from agentos.store.calls.ledger import LedgerEntry
+from agentos.store.calls.timeline import CheckpointSummary, Event
+
+
+def show(
+    task: TaskId,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the checkpoints' evidence again, here and now; 1 if some fails.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many records of each kind.")] = 200,
+    dsn: Dsn = None,
+    json: AsJson = False,
+) -> None:
+    """Everything that happened to a task.
+
+    Its items and where each is, the attempts and how they ended, checkpoints with their evidence, tool calls (replayed,
+    repaired, in doubt), LLM calls (and how often their output was reused), and a timeline of it all. Evidence is not
+    checked unless --verify asks for it; commands are never run again by it.
+
+    \b
+    Examples:
+      agentos show task-123
+      agentos show task-123 --verify
+      agentos show task-123 --json | jq .tool_calls
+    """
+    with opened(dsn) as db:
+        story = tell(db, task, limit=limit, verify=verify)
+    if json:
+        print_json(_as_json(story))
+    else:
+        _print(story)
+    raise typer.Exit(FAILED if _refuted(story) else OK)
+
+
+def _refuted(story: Story) -> bool:
+    """A superseded checkpoint was given up already; only what somebody would resume from counts."""
+    kept = {each.sequence_number for each in story.checkpoints if each.superseded_at is None}
+    return any(not verdict.holds for seq, verdict in story.verdicts.items() if seq in kept)
+
+
+def _as_json(story: Story) -> dict[str, Any]:
+    told = asdict(story)
+    verdicts = told.pop("verdicts")
+    for checkpoint in told["checkpoints"]:
+        checkpoint["verdict"] = verdicts.get(checkpoint["sequence_number"])
+    return told
+
+
+def _print(story: Story) -> None:
+    _print_head(story)
+    items = [
+        (story.name(i.item_id), i.kind, i.status or i.place, i.attempt or "", i.failures, i.crashes, _error(i.error))
+        for i in story.items
+    ]
+    print_table(("item", "kind", "state", "attempt", "failures", "crashes", "error"), items, title="Items")
+    print_table(
+        ("item", "attempt", "ended", "from", "until", "took", "resumed from", "error"),
+        [_attempt(story, each) for each in story.attempts],
+        title="Attempts",
+    )
+    print_table(
+        ("seq", "item", "type", "at", "snapshot", "evidence", "state", "reason"),
+        [_checkpoint(story, each) for each in story.checkpoints],
+        title="Checkpoints",
+    )
+    print_table(
+        ("tool", "arguments", "item", "state", "exit", "ran", "replayed", "repaired", "at"),
+        [_call(story, each) for each in story.tool_calls],
+        title="Tool calls",
+    )
+    prompts = [
+        (p.operation_type, p.model, story.name(p.item_id), p.state, p.generations, p.hits, p.prompt_tokens,
+         p.completion_tokens, p.created_at, compact(p.prompt_preview, 50)) for p in story.llm_calls
+    ]  # fmt: skip
+    columns = ("operation", "model", "item", "state", "paid", "reused", "tokens in", "out", "at", "prompt")
+    print_table(columns, prompts, title="LLM calls")
+    print_table(("at", "item", "what"), list(_timeline(story)), title="Timeline")
+
+
+def _print_head(story: Story) -> None:
+    task, progress = story.task, story.progress
+    out.print(task.task_id, styled(task.status), compact(task.title, 200), markup=False)
+    if task.reason:
+        out.print(f"reason: {compact(task.reason, 1000)}", markup=False)
+    out.print(f"{progress.done} of {progress.done + progress.open} items done, {progress.held} running", markup=False)
+    for asked in story.approvals:
+        answer = {True: "yes", False: "no", None: f"waits: agentos approve {task.task_id}"}[asked.approved]
+        by = f" by {asked.answered_by}" if asked.answered_by else ""
+        out.print(f"asked: {compact(asked.question, 500)} {answer}{by}", markup=False)
+        out.print(f"  about {compact(asked.shown, 2000)}", markup=False)
+    if progress.result is not None:
+        out.print(f"result: {compact(progress.result, 2000)}", markup=False)
+
+
+def _error(error: object) -> str:
+    return compact(error.get("message", error) if isinstance(error, dict) else error or "", 80)
+
+
+def _attempt(story: Story, each: Attempt) -> tuple[object, ...]:
+    took = duration((each.ended_at - each.claimed_at).total_seconds()) if each.ended_at and each.claimed_at else ""
+    resumed = f"checkpoint {each.resumed_from}" if each.resumed_from else ""
+    name = story.name(each.item_id)
+    return (name, each.attempt, each.ended, each.claimed_at, each.ended_at, took, resumed, _error(each.error))
+
+
+def _checkpoint(story: Story, each: CheckpointSummary) -> tuple[object, ...]:
+    verdict = story.verdicts.get(each.sequence_number)
+    if each.superseded_at:
+        state, reason = "superseded", each.superseded_reason
+    elif verdict:
+        state, reason = "holds" if verdict.holds else "does not hold", verdict.reason
+    else:
+        state, reason = "stored", ""
+    claims = each.evidence.get("evidence_list", ()) if isinstance(each.evidence, dict) else ()
+    evidence = ", ".join(str(claim.get("evidence_type")) for claim in claims)
+    return (
+        each.sequence_number, story.name(each.item_id), each.checkpoint_type, each.created_at,
+        size(each.snapshot_bytes), evidence, state, compact(reason or "", 200),
+    )  # fmt: skip
+
+
+def _call(story: Story, each: LedgerEntry) -> tuple[object, ...]:
+    state = "in doubt" if each.in_doubt else each.state
+    return (
+        each.tool_name, compact(each.arguments, 60), story.name(each.item_id), state, each.exit_code, each.executions,
+        each.replays, each.repairs, each.begun_at,
+    )  # fmt: skip
+
+
+def _timeline(story: Story) -> list[tuple[datetime, str, str]]:
+    return sorted(_moments(story), key=lambda moment: moment[0])
+
+
+def _moments(story: Story) -> Iterator[tuple[datetime, str, str]]:
+    yield story.task.created_at, "", "created"
+    for event in story.events:
+        yield event.at, story.name(event.item_id), _event(event)
+    for attempt in story.attempts:
+        if attempt.claimed_at:
+            yield attempt.claimed_at, story.name(attempt.item_id), f"attempt {attempt.attempt} began"
+    for item in story.items:
+        if item.status and item.at:
+            error = f": {_error(item.error)}" if item.error else ""
+            yield item.at, story.name(item.item_id), f"{item.status}{error}"
+    for checkpoint in story.checkpoints:
+        told = f"checkpoint {checkpoint.sequence_number} {checkpoint.checkpoint_type}"
+        yield checkpoint.created_at, story.name(checkpoint.item_id), told
+    for call in story.tool_calls:
+        told = f"{call.tool_name}({compact(call.arguments, 60)})"
+        yield call.begun_at, story.name(call.item_id), told + (", in doubt" if call.in_doubt else "")
+    for prompt in story.llm_calls:
+        yield prompt.created_at, story.name(prompt.item_id), f"LLM {prompt.operation_type}: {prompt.model}"
+    for asked in story.approvals:
+        yield asked.asked_at, story.name(asked.item_id), f"asked: {compact(asked.question, 100)}"
+    if story.task.finished_at:
+        yield story.task.finished_at, "", story.task.status
+
+
+def _event(event: Event) -> str:
+    data, attempt = event.data, f"attempt {event.attempt}"
+    match event.event:
+        case "lease_reclaimed":
+            return f"{attempt} lost: its worker stopped beating (crash {data.get('crashes')})"
+        case "attempt_failed":
+            return f"{attempt} failed: {_error(data)}"
+        case "resumed":
+            return f"{attempt} resumed from checkpoint {data.get('sequence_number')} on {data.get('host')}"
+        case "checkpoint_superseded":
+            return f"checkpoint {data.get('sequence_number')} superseded: {compact(data.get('reason', ''), 150)}"
+        case _:
+            return f"{event.event} {compact(data, 150) if data else ''}".strip()
