@@ -10,7 +10,8 @@ from agentos.core.evidence.claim import Evidence, EvidenceType
 from agentos.core.evidence.pack import EvidencePack
 from agentos.core.evidence.stamp import stamp, stamp_pack
 from agentos.core.evidence.verdict import PackVerdict, Verdict
-from agentos.core.evidence.world import LocalWorld, RecordedExit, World, default_roots
+from agentos.core.evidence.world import LocalWorld, World, default_roots
+from agentos.store.calls.checkpoints import RecordedExit
 
 __all__ = [
     "Evidence",
