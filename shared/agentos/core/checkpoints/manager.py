@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
@@ -19,19 +19,12 @@ from agentos.store.calls.checkpoints import (
     CheckpointRow,
     NewCheckpoint,
     checkpoint_of,
-    committed_step,
     require_item,
 )
 from agentos.store.canonical import canonical, canonical_text, loads
 from agentos.store.connect import Database
 from agentos.store.errors import CheckpointInvalid, UnknownCheckpoint, UnknownStep, UnknownWorkItem
 from agentos.store.run import drive
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    new: NewCheckpoint
-    tried: bool = False  # a commit of it was begun and its reply was lost
 
 
 class CheckpointManager:
@@ -47,7 +40,7 @@ class CheckpointManager:
     def __init__(self, db: Database | None = None, *, may_rerun: bool = False) -> None:
         self._db = db or Database.default()
         self._may_rerun = may_rerun
-        self._steps: dict[str, _Step] = {}
+        self._steps: dict[str, NewCheckpoint] = {}
         self._lock = threading.Lock()
 
     def begin_step(
@@ -77,7 +70,7 @@ class CheckpointManager:
             step_id=step_id,
         )
         with self._lock:
-            self._steps[str(step_id)] = _Step(new)
+            self._steps[str(step_id)] = new
         return str(step_id)
 
     def commit_step(self, step_id: str, evidence_pack: EvidencePack | Sequence[Evidence] = ()) -> Checkpoint:
@@ -89,15 +82,14 @@ class CheckpointManager:
         """
         pack = evidence_pack if isinstance(evidence_pack, EvidencePack) else EvidencePack(list(evidence_pack))
         stamped = stamp_pack(pack)
-        step = self._take(step_id)
+        begun = self._take(step_id)
         try:
-            new = replace(step.new, evidence=canonical_text(stamped.as_json(), what="evidence"))
-            committed = self._db.run(committed_step(new.task_id, new.step_id)) if step.tried else None
+            new = replace(begun, evidence=canonical_text(stamped.as_json(), what="evidence"))
             lease = _lease_on(new)
-            committed = committed or drive(self._db, commit(new, lease, lease.fence.worker_id if lease else None))
+            committed = drive(self._db, commit(new, lease, lease.fence.worker_id if lease else None))
         except BaseException:
             with self._lock:
-                self._steps[step_id] = replace(step, tried=True)
+                self._steps[step_id] = begun
             raise
         return Checkpoint(
             checkpoint_id=checkpoint_id(new.task_id, committed.sequence_number),
@@ -111,15 +103,15 @@ class CheckpointManager:
             created_at=committed.created_at,
         )
 
-    def _take(self, step_id: str) -> _Step:
+    def _take(self, step_id: str) -> NewCheckpoint:
         with self._lock:
-            step = self._steps.pop(step_id, None)
-        if step is None:
+            begun = self._steps.pop(step_id, None)
+        if begun is None:
             raise UnknownStep(
                 f"the step {step_id!r} was not begun by this manager, or is committed",
                 hint="call begin_step first, and commit each step once, with the manager that began it",
             )
-        return step
+        return begun
 
     def verify_checkpoint(self, checkpoint_id: str) -> bool:
         """Whether the stored snapshot is intact and its evidence holds now, on this host.

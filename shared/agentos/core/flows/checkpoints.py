@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agentos.core.evidence import PackVerdict
-from agentos.core.flows.patience import OUTAGE_WAITS_S
+from agentos.core.flows.patience import insist
 from agentos.core.lease import Lease
 from agentos.store.calls.checkpoints import (
     CheckpointRow,
@@ -12,10 +12,8 @@ from agentos.store.calls.checkpoints import (
     NewCheckpoint,
     checkpoints_before,
     commit_checkpoint,
-    committed_step,
 )
-from agentos.store.errors import DatabaseUnavailable
-from agentos.store.run import Flow, Sleep, do, invoke
+from agentos.store.run import Flow, do, invoke
 
 PAGE = 20
 """Checkpoints read at a time while walking back."""
@@ -37,22 +35,8 @@ def commit(new: NewCheckpoint, lease: Lease | None, worker_id: int | None) -> Fl
     """
     if lease is not None:
         new = replace(new, item_id=lease.fence.item_id)
-    write = commit_checkpoint(new, lease.fence if lease else None, worker_id)
-    for wait_s in OUTAGE_WAITS_S:
-        try:
-            return (yield from do(write))
-        except DatabaseUnavailable:
-            yield Sleep(wait_s)
-        if there := (yield from _there(new)):
-            return there
-    return (yield from do(write))
-
-
-def _there(new: NewCheckpoint) -> Flow[Committed | None]:
-    try:
-        return (yield from do(committed_step(new.task_id, new.step_id)))
-    except DatabaseUnavailable:
-        return None
+    # A step is stored once, however often it is committed: its step_id tells.
+    return (yield from insist(commit_checkpoint(new, lease.fence if lease else None, worker_id)))
 
 
 def newest_holding(

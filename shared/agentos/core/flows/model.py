@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import structlog
-
 from agentos.core.flows.patience import OUTAGE_WAITS_S, growing_waits, insist
 from agentos.core.lease import Lease
 from agentos.core.llm import Completion
+from agentos.core.logs import get_logger
 from agentos.store.calls.cache import CacheReply, PromptIdentity, cache_abandon, cache_begin, cache_finish
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import canonical_text, loads
 from agentos.store.errors import AgentOSError, DatabaseUnavailable
 from agentos.store.run import Flow, Sleep, do, invoke
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,9 +120,10 @@ def call_tool(
     Raises InDoubt, PostconditionFailed: if going on would guess. LeaseLost, TaskCancelled: with a lease.
     Raises InvalidValue, ValueTooLarge: if the result cannot be stored; the call counts as finished all the same.
     """
+    own = lease is not None and identity.item_id == lease.fence.item_id
     if lease is not None:
         identity = replace(identity, item_id=lease.fence.item_id)
-    call = _ToolRun(identity, lease.fence if lease else None, worker_id, policy, execute, verify)
+    call = _ToolRun(identity, own, lease.fence if lease else None, worker_id, policy, execute, verify)
     waits = growing_waits()
     while True:
         reply = yield from call.begin(force)
@@ -156,6 +157,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 @dataclass(frozen=True, slots=True)
 class _ToolRun:
     identity: CallIdentity
+    own: bool  # the call is the item's own: nobody without its lease can make it
     fence: Fence | None
     worker_id: int
     policy: ToolPolicy
@@ -168,15 +170,12 @@ class _ToolRun:
             self.identity, self.fence, self.worker_id, on_doubt=self.policy.on_doubt, force=force,
             produces=canonical_text(produces, what="produces"), expires_s=self.policy.expires_s,
         )  # fmt: skip
-        if self.fence is None:
-            reply = yield from do(ask)
-        else:
-            reply = yield from self._begin_under_lease(ask)
+        reply = yield from self._begin_own(ask) if self.own else do(ask)
         if reply.verdict == "running" and reply.call_token in _unrecorded:
             return replace(reply, verdict="doubt")
         return reply
 
-    def _begin_under_lease(self, ask: Any) -> Flow[LedgerReply]:
+    def _begin_own(self, ask: Any) -> Flow[LedgerReply]:
         """One process holds a lease: what runs under it, and not here, was begun by a call whose reply was lost."""
         unanswered = False
         for wait_s in (*OUTAGE_WAITS_S, None):

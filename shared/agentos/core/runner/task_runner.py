@@ -205,23 +205,21 @@ class TaskRunner:
         scope = self._scope(item, self._lease_on(item))
         if done_before("plan", scope.snapshot):
             return scope.snapshot["output"]
-        output = self._plan(task, item, scope)
-        evidence = self.collect_evidence(item, output)
-        drive(self._db, scope.checkpoint("state_transition", finished_snapshot("plan", output), evidence))
-        return output
-
-    def _plan(self, task: TaskRow, item: ClaimedItem, scope: ItemScope | DirectScope) -> Any:
         decided = drive(self._db, decision(scope))
         if decided is not None:
-            return drive(self._db, make_items(scope, decided))
-        payload = item.payload if "input" in item.payload else {**item.payload, "input": task.payload}
-        nl_request = plan_prompt(payload)
+            return self._planned(item, scope, drive(self._db, make_items(scope, decided)))
+        nl_request = plan_prompt({"input": task.payload, **item.payload})
         if self.enable_recovery and self.llm_cache:
             pipeline_result = self._generate_plan_with_cache(task, nl_request)
         else:
             pipeline_result = self._generate_plan_direct(task, nl_request)
         approved = not self.use_real_pipeline or self.auto_approve or bool(item.payload.get("auto_approve"))
-        return drive(self._db, adopt(scope, pipeline_result, approved=approved))
+        return self._planned(item, scope, drive(self._db, adopt(scope, pipeline_result, approved=approved)))
+
+    def _planned(self, item: ClaimedItem, scope: ItemScope | DirectScope, output: Any) -> Any:
+        evidence = self.collect_evidence(item, output)
+        drive(self._db, scope.checkpoint("state_transition", finished_snapshot("plan", output), evidence))
+        return output
 
     def _generate_plan_with_cache(self, task: TaskRow, nl_request: str) -> str:
         """The planner's answer, paid for once per task and prompt."""
