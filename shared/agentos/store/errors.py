@@ -8,7 +8,7 @@ AgentOSError
 ├── InvalidInput           what the caller passed cannot be used; nothing has happened
 │   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
 ├── DatabaseError          the database cannot be used as it is
-│   └── DatabaseUnavailable DatabaseTooOld MissingPrivilege SchemaMissing SchemaIncomplete SchemaTooNew
+│   └── DatabaseUnavailable DatabaseBusy DatabaseTooOld MissingPrivilege SchemaMissing SchemaIncomplete SchemaTooNew
 ├── ReplayError            the record and the program or the world disagree
 │   └── InDoubt CallBeforeCheckpoint CheckpointInvalid PostconditionFailed
 └── TaskFailed TaskCancelled TaskTimeout   how a task ended, raised by `handle.result()`
@@ -181,6 +181,10 @@ class DatabaseError(AgentOSError):
     """The database cannot be used as it is."""
 
 
+class DatabaseBusy(DatabaseError):
+    """A lock, a statement or a transaction took longer than its limit, or a deadlock was broken. Nothing was written."""
+
+
 class DatabaseTooOld(DatabaseError):
     """The server is older than PostgreSQL 15."""
 
@@ -246,6 +250,10 @@ class PostconditionFailed(ReplayError):
 
 class CommandFailed(AgentOSError):
     """A command of a work item ended with an exit code that its item does not allow."""
+
+
+class DemoFailed(AgentOSError):
+    """A process of `agentos demo` did not appear, or ended by itself."""
 
 
 class NonRetryable(AgentOSError):
