@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Self
 
+import psycopg
+
 from agentos.core.logs import get_logger
 from agentos.core.process import host, monotonic, new_worker_id, process_identity
 from agentos.store.calls import workers
@@ -60,9 +62,9 @@ class Heartbeat:
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start beating; the row must have been registered just now."""
-        self._alive_since = monotonic()
+    def start(self, registered_at: float) -> None:
+        """Start beating. `registered_at`: by `monotonic`, before the row was sent."""
+        self._alive_since = registered_at
         self._thread = threading.Thread(target=self._beat_until_stopped, name="agentos-beat", daemon=True)
         self._thread.start()
 
@@ -95,7 +97,7 @@ class Heartbeat:
             except WorkerDead:
                 self._declared_dead()
                 return
-            except (AgentOSError, OSError) as exc:
+            except (AgentOSError, psycopg.Error, OSError) as exc:  # whatever it is, the next beat may get through
                 log.warning("beat failed", error=str(exc).splitlines()[0], age_s=round(self.age_s, 1))
                 self._stop.wait(min(self.beat_s / 2, 0.5))
 
@@ -138,13 +140,14 @@ class Presence:
 
     def start(self) -> Self:
         """Register and begin to beat. Raises DatabaseUnavailable and its neighbours."""
+        sent = monotonic()
         self._db.run(
             workers.register_worker(
                 self.worker_id, label=self.label, host=host(), pid=os.getpid(), process=process_identity(),
                 version=package_version(), role=self._role, ttl_s=self.ttl_s, serves=self._serves,
             )
         )  # fmt: skip
-        self.heartbeat.start()
+        self.heartbeat.start(sent)
         return self
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
+from agentos.core.effect import BeforeEffect, guarded, with_arguments
 from agentos.core.evidence import Evidence, EvidencePack, PackVerdict, stamp_pack
 from agentos.core.flows.checkpoints import commit, newest_holding
 from agentos.core.flows.model import generate_once
@@ -56,7 +57,7 @@ class ItemScope:
 
     def __init__(
         self, item: ClaimedItem, lease: Lease, *, verify_row: VerifyRow, verify: VerifyEvidence,
-        tools: Mapping[str, Tool] | None = None,
+        tools: Mapping[str, Tool] | None = None, before_effect: BeforeEffect | None = None,
     ) -> None:  # fmt: skip
         self.item = item
         self.lease = lease
@@ -67,6 +68,7 @@ class ItemScope:
         self.rejected: tuple[tuple[int, str], ...] = ()
         self._verify_row = verify_row
         self._verify = verify
+        self._before_effect = before_effect
         self._tools = {"bash": bash, **(tools or {})}
         self._seen: Counter[tuple[int, str, str]] = Counter()
 
@@ -121,12 +123,13 @@ class ItemScope:
         identity = tool_identity(self.task_id, self.item.item_id, name, arguments, key=key, ordinal=ordinal, nth=nth)
         if key is None and self.resumed_ordinal and not tool.policy.repeats_safely:
             yield from self._refuse_if_before(name, text, identity.key)
+        execute_it = guarded(with_arguments(tool.run, arguments), self._before_effect)
+        yield from self._may_begin()
         return (
             yield from call_tool(
-                identity, self.lease, self.lease.fence.worker_id, tool.policy, lambda call: tool.run(call, arguments),
-                verify=self._verify,
+                identity, self.lease, self.lease.fence.worker_id, tool.policy, execute_it, verify=self._verify
             )
-        )  # fmt: skip
+        )
 
     def _tool(self, name: str, policy: ToolPolicy | None, execute: Callable[[ToolCall, Any], Any] | None) -> Tool:
         known = self._tools.get(name)
@@ -137,6 +140,11 @@ class ItemScope:
                 hint="register it with @app.tool(name), or pass execute=",
             )
         return Tool(name, run, policy or (known.policy if known else ToolPolicy()))
+
+    def _may_begin(self) -> Flow[None]:
+        """Nothing is recorded as begun while it may not be executed: it would be in doubt for nothing."""
+        if self._before_effect is not None:
+            yield from invoke(self._before_effect)
 
     def _refuse_if_before(self, name: str, arguments: str, key: str) -> Flow[None]:
         """A handler that starts over although it was given a snapshot would repeat its side effects: refuse."""
@@ -155,7 +163,9 @@ class ItemScope:
     ) -> Flow[Any]:  # fmt: skip
         """A model's output, paid once per content: operation, prompt, model, task (and `sample`, for a second one)."""
         identity = prompt_identity(operation_type, prompt, model, self.task_id, sample=sample)
-        made = yield from generate_once(identity, self.lease, self.lease.fence.worker_id, generate, expires_s=expires_s)
+        make = guarded(generate, self._before_effect)
+        yield from self._may_begin()
+        made = yield from generate_once(identity, self.lease, self.lease.fence.worker_id, make, expires_s=expires_s)
         return made.output
 
     def check(self, evidence: Sequence[Evidence]) -> Flow[PackVerdict]:

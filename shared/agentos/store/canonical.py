@@ -184,6 +184,8 @@ def _with_exponent(text: str) -> bytes:
 def _array(value: list[object] | tuple[object, ...], room: int, depth: int) -> bytes:
     _check_depth(depth)
     room -= 1  # two brackets, and one comma less than items
+    if 2 * len(value) > room:
+        raise _too_large()
     pieces = []
     for index, item in enumerate(value):
         try:
@@ -199,6 +201,8 @@ def _array(value: list[object] | tuple[object, ...], room: int, depth: int) -> b
 def _object(value: dict[object, object], room: int, depth: int) -> bytes:
     _check_depth(depth)
     room -= 1
+    if 5 * len(value) > room:
+        raise _too_large()  # before millions of keys are sorted
     pieces = []
     for key in _sorted_keys(value):
         try:

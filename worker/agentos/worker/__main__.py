@@ -4,6 +4,8 @@ Exit codes: 0 drained; 2 wrong usage or configuration; 3 the database cannot be 
 """
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 from typing import Annotated
@@ -15,8 +17,10 @@ from agentos.core.logs import configure_logs, get_logger
 from agentos.store.connect import open_target
 from agentos.store.errors import AgentOSError, DatabaseError
 from agentos.store.settings import load_settings
+from agentos.worker.handlers import abandoned
 from agentos.worker.options import Options, load_app
 from agentos.worker.process import Worker
+from agentos.worker.solo import DRAIN_SIGNAL
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -61,8 +65,8 @@ def worker(  # noqa: PLR0913, PLR0917  one parameter is one option: Typer reads 
         options = Options(
             settings=settings, app=load_app(app), queues=tuple(queue or ["default"]), allow_shell="shell" in
             (allow_kind or []),
-            listen=listen, solo=solo, health_port=None if solo else health_port, label=label,
-            child_argv=() if solo else tuple(sys.argv[1:]),
+            listen=listen and not solo, solo=solo, health_port=None if solo else health_port, label=label,
+            child_argv=None if solo else tuple(sys.argv[1:]),
         )  # fmt: skip
         uvloop.run(_serve(options, may_migrate=migrate))
     except AgentOSError as exc:
@@ -81,8 +85,14 @@ async def _serve(options: Options, *, may_migrate: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, process.stop)
+    loop.add_signal_handler(DRAIN_SIGNAL, process.drain)
     await process.run()
-    get_logger(__name__).info("stopped")
+    log = get_logger(__name__)
+    log.info("stopped")
+    if abandoned:
+        log.warning("handlers are left that do not end; leaving without them", count=len(abandoned))
+        logging.shutdown()
+        os._exit(0)  # the event loop would wait for them for ever
 
 
 def main() -> None:

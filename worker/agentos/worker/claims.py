@@ -45,6 +45,10 @@ class Claims:
         self._ambiguous = False
         return claimed
 
+    def doubt(self) -> None:
+        """Memory and database may disagree: `adopt` before the next claim."""
+        self._ambiguous = True
+
     async def adopt(self, held: Held) -> None:
         """Make memory and database agree: after a claim whose reply was lost, and every now and then.
 
@@ -53,11 +57,10 @@ class Claims:
         """
         adopted = await self._db.run(workers.adopt(self._worker_id))
         self._epoch, self._ambiguous = adopted.claim_epoch, False
-        unknown = [(item, token) for item, token in adopted.held.items() if item not in held.attempts]
+        known = {item_id: attempt.item.token for item_id, attempt in held.attempts.items()}
+        unknown = [(item_id, token) for item_id, token in adopted.held.items() if known.get(item_id) != token]
         if unknown:
             log.warning("items were held that nobody here knew; given back", count=len(unknown))
             await self._db.run(items.release(self._worker_id, unknown))
-        gone = frozenset(
-            item_id for item_id, attempt in held.attempts.items() if adopted.held.get(item_id) != attempt.item.token
-        )
+        gone = frozenset(item_id for item_id, token in known.items() if adopted.held.get(item_id) != token)
         held.end_items(gone, Stop.LOST)

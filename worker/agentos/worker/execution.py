@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from agentos.core.kinds import Parked
-
 from agentos.core.app.context import TaskContext
+from agentos.core.kinds import Parked
 from agentos.core.lease import Lease, holding
 from agentos.core.logs import bind_item, get_logger
 from agentos.core.model import configured_completion
@@ -25,12 +24,12 @@ from agentos.store.errors import (
     NonRetryable,
     ReplayError,
     TaskCancelled,
-    ToolTimeout,
-    WorkerDead,
+    ValueTooLarge,
 )
 from agentos.store.run import AsyncRunner, adrive
-from agentos.worker.handlers import run_handler
+from agentos.worker.handlers import run_handler, supervised
 from agentos.worker.options import Options
+from agentos.worker.outage import TROUBLE, reason
 from agentos.worker.running import Attempt, Stop
 from agentos.worker.vitals import Vitals
 
@@ -38,6 +37,10 @@ log = get_logger(__name__)
 
 TRUST_POLL_S = 0.05
 RESULT_LIMIT = 8 * 1024 * 1024
+SMALL_RESULT = 64 * 1024
+"""Bytes of JSON that are written on the event loop; more is written in a thread."""
+WRITE_AGAIN_S = 0.2
+WRITE_TRIES = 150
 TERMINAL = (InvalidInput, NonRetryable, ReplayError)
 """Errors that no retry can mend: the item fails at once."""
 
@@ -47,11 +50,13 @@ class HandedBack(BaseException):
 
 
 class Execution:
-    """Runs attempts for one worker process. `completed(attempt, result_text)` hands a success to the flusher."""
+    """Runs attempts for one worker process. `completed(attempt, result_text)` hands a success to the flusher, `left` is
+    told when an attempt needs nothing more, `given_back` of which queue work is there for others.
+    """
 
     def __init__(
-        self, options: Options, db: AsyncRunner, sync_db: Database, vitals: Vitals,
-        completed: Callable[[Attempt, str], None], left: Callable[[Attempt], None],
+        self, options: Options, db: AsyncRunner, sync_db: Database, vitals: Vitals, *,
+        completed: Callable[[Attempt, str], None], left: Callable[[Attempt], None], given_back: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._options = options
         self._db = db
@@ -59,6 +64,7 @@ class Execution:
         self._vitals = vitals
         self._completed = completed
         self._left = left
+        self._given_back = given_back
         self.draining = False
 
     async def run(self, attempt: Attempt) -> None:
@@ -66,21 +72,22 @@ class Execution:
         item = attempt.item
         fence = item.fence(attempt.worker_id)
         with bind_item(task_id=item.task_id, item_id=item.item_id, attempt=item.attempt, worker_id=attempt.worker_id):
+            attempt.running = True
             try:
                 text = await self._result(attempt, fence)
-            except (LeaseLost, WorkerDead):
-                log.warning("lease lost; what the handler did since its last checkpoint is not kept")
-                self._left(attempt)
             except Parked:
                 log.info("parked: it waits for an answer")
                 self._left(attempt)
             except BaseException as exc:
+                attempt.running = False
                 await asyncio.shield(self._ended(attempt, fence, exc))
             else:
                 self._completed(attempt, text)
 
     async def _result(self, attempt: Attempt, fence: Fence) -> str:
         item = attempt.item
+        if attempt.stop is not None:
+            raise asyncio.CancelledError
         if item.cancelled:
             raise TaskCancelled("the task was cancelled before it ran")
         lease = Lease(fence, item.task_id, item.attempt)
@@ -88,28 +95,17 @@ class Execution:
         with holding(lease):
             scope = ItemScope(
                 item, lease, verify_row=verify.row, verify=verify.evidence,
-                tools={"bash": abash, **self._options.app.tools},
+                tools={"bash": abash, **self._options.app.tools}, before_effect=self.before_effect,
             )  # fmt: skip
             if item.attempt > 1:
                 await adrive(self._db, scope.resume())
             model, complete = configured_completion(self._options.settings)
             context = TaskContext(scope, self._db, self, model, complete)
-            result = await self._within_time(run_handler(self._options.app, scope, context, self._db), item.timeout_s)
-        return await asyncio.to_thread(_as_text, result) if _is_large(result) else _as_text(result)
+            handler = asyncio.create_task(run_handler(self._options.app, scope, context, self._db))
+            result = await supervised(handler, item.timeout_s)
+        return await _text(result)
 
-    async def _within_time(self, running: Any, timeout_s: float | None) -> Any:
-        if timeout_s is None:
-            return await running
-        limit = asyncio.timeout(timeout_s)
-        try:
-            async with limit:
-                return await running
-        except TimeoutError as exc:
-            if not limit.expired():
-                raise
-            raise ToolTimeout(f"the handler ran longer than its timeout_s of {timeout_s:g}") from exc
-
-    # -- what a context asks (agentos.core.app.context.Guard) --
+    # -- what a running item asks --
 
     async def before_effect(self) -> None:
         """Waits while no beat got through for two thirds of the TTL: the lease may be somebody else's by now."""
@@ -125,12 +121,22 @@ class Execution:
 
     async def _ended(self, attempt: Attempt, fence: Fence, exc: BaseException) -> None:
         try:
+            for _ in range(WRITE_TRIES):
+                if await self._is_written(attempt, fence, exc):
+                    return
+                await asyncio.sleep(WRITE_AGAIN_S)
+        finally:
+            self._left(attempt)
+
+    async def _is_written(self, attempt: Attempt, fence: Fence, exc: BaseException) -> bool:
+        try:
             await self._write_end(attempt, fence, exc)
-        except (LeaseLost, WorkerDead):
-            log.warning("lease lost; its end is not written")
-        except DatabaseUnavailable as outage:
-            log.warning("its end could not be written; the lease runs out", error=outage.message)
-        self._left(attempt)
+        except LeaseLost:
+            log.warning("lease lost; what the handler did since its last checkpoint is not kept", error=reason(exc))
+        except TROUBLE as trouble:
+            log.warning("its end could not be written; trying again", error=reason(trouble))
+            return False
+        return True
 
     async def _write_end(self, attempt: Attempt, fence: Fence, exc: BaseException) -> None:
         if attempt.stop is Stop.LOST:
@@ -140,21 +146,29 @@ class Execution:
             await self._db.run(items.fail(fence, _error(TaskCancelled("cancelled")), terminal=True, status="cancelled"))
         elif isinstance(exc, HandedBack) or attempt.stop is Stop.DRAIN:
             log.info("handed back")
-            await self._db.run(items.release(fence.worker_id, [(fence.item_id, fence.token)]))
+            await self._give_back(attempt, fence)
         elif isinstance(exc, DatabaseUnavailable):
             log.warning("the database went away under the handler; handed back", error=exc.message)
-            await self._db.run(items.release(fence.worker_id, [(fence.item_id, fence.token)]))
+            await self._give_back(attempt, fence)
         else:
             became = await self._db.run(items.fail(fence, _error(exc), terminal=isinstance(exc, TERMINAL)))
             log.warning("attempt failed", error=_message(exc), error_type=type(exc).__name__, item_became=became)
 
+    async def _give_back(self, attempt: Attempt, fence: Fence) -> None:
+        await self._db.run(items.release(fence.worker_id, [(fence.item_id, fence.token)]))
+        self._given_back(attempt.item.queue)
 
-def _is_large(result: Any) -> bool:
-    return isinstance(result, str | list | dict) and len(result) > 10_000
+
+async def _text(result: Any) -> str:
+    """JSON of what a handler returned; what is not small is written in a thread, beside the other handlers."""
+    try:
+        return _as_text(result, SMALL_RESULT)
+    except ValueTooLarge:
+        return await asyncio.to_thread(_as_text, result, RESULT_LIMIT)
 
 
-def _as_text(result: Any) -> str:
-    return canonical_text(result, limit=RESULT_LIMIT, what="result of the handler")
+def _as_text(result: Any, limit: int) -> str:
+    return canonical_text(result, limit=limit, what="result of the handler")
 
 
 def _message(exc: BaseException) -> str:

@@ -8,6 +8,8 @@ from agentos.worker.running import Attempt, Held
 log = get_logger(__name__)
 
 BATCH = 200
+BATCH_BYTES = 32 * 1024 * 1024
+"""A message of a gigabyte is more than Postgres takes."""
 
 
 class Completions:
@@ -28,12 +30,15 @@ class Completions:
         return bool(self._pending)
 
     def forget(self) -> None:
-        """The worker was declared dead: nothing of this may be written any more."""
+        """A new worker id starts over: what is pending belongs to the old one."""
+        for attempt, _ in self._pending:
+            self._held.remove(attempt)
         self._pending.clear()
+        self._uncertain = False
 
     async def flush(self) -> None:
-        """Write what is pending. Raises DatabaseUnavailable: nothing is lost, call again."""
-        batch = self._pending[:BATCH]
+        """Write what is pending. Raises whatever the database answers: nothing is lost, call again."""
+        batch = self._batch()
         if not batch:
             return
         repeated, self._uncertain = self._uncertain, True
@@ -50,3 +55,12 @@ class Completions:
             if attempt.item.item_id in fenced:
                 log.warning("completion refused: the lease is lost", item_id=attempt.item.item_id)
             self._held.remove(attempt)
+
+    def _batch(self) -> list[tuple[Attempt, str]]:
+        """The first of what is pending: of one worker id, and not too much for one message."""
+        size = 0
+        for n, (attempt, text) in enumerate(self._pending[:BATCH]):
+            size += len(text)
+            if n and (size > BATCH_BYTES or attempt.worker_id != self._pending[0][0].worker_id):
+                return self._pending[:n]
+        return self._pending[:BATCH]

@@ -24,7 +24,7 @@ class Options:
     solo: bool = False
     health_port: int | None = None
     label: str | None = None
-    child_argv: tuple[str, ...] = ()
+    child_argv: tuple[str, ...] | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -12,29 +12,36 @@ import asyncio
 import contextlib
 import functools
 import random
+import signal
 
 from agentos.core.logs import get_logger
 from agentos.core.presence import Presence
 from agentos.core.process import monotonic
 from agentos.core.wake import Waker
-from agentos.store.calls import workers
-from agentos.store.calls.items import ClaimedItem
+from agentos.store.calls import items, workers
+from agentos.store.calls.items import Claimed, ClaimedItem
 from agentos.store.connect import AsyncDatabase, Database, Target
-from agentos.store.errors import AgentOSError, DatabaseUnavailable, WorkerDead
+from agentos.store.errors import WorkerDead
 from agentos.worker.claims import Claims
 from agentos.worker.execution import Execution
 from agentos.worker.flush import Completions
 from agentos.worker.health import serve_health
 from agentos.worker.listener import listen
 from agentos.worker.options import Options
+from agentos.worker.outage import TROUBLE, reason
 from agentos.worker.running import Attempt, Held, Stop
-from agentos.worker.solo import SoloChildren
+from agentos.worker.solo import NEXT_S, SoloChildren
+from agentos.worker.threads import DaemonThreads
 from agentos.worker.vitals import Vitals
 
 log = get_logger(__name__)
 
 COMPARE_S = 30.0
 """How often memory and database are compared."""
+POLL_JITTER = (0.7, 1.0)
+"""Never longer than `poll_s`: without LISTEN what another worker hands back is found within that."""
+LAST_WORDS_S = 4.0
+"""What a drain may take beyond its grace."""
 SOLO_IDLE_S = 3.0
 """A solo child leaves after this long without work."""
 
@@ -48,18 +55,22 @@ class Worker:
         self.held = Held()
         self.vitals = Vitals(options.settings.ttl_s)
         self.stopping = asyncio.Event()
-        self._wake = asyncio.Event()
         self._solo = SoloChildren(options.child_argv, options.settings.concurrency)
         self._sync_db = Database(target.dsn, max_size=1)
+        self._waker = Waker(self._sync_db)
+        self._presence: Presence | None = None
+        self._dead = asyncio.Event()
         self._pause = 0.1
 
     async def run(self) -> None:
         """Serve until `stop`. Raises DatabaseUnavailable and its neighbours: only before it ever served."""
+        asyncio.get_running_loop().set_default_executor(DaemonThreads())
         self._db = await AsyncDatabase.open(self.target.dsn)
         self._completions = Completions(self._db, self.held)
         self._execution = Execution(
-            self.options, self._db, self._sync_db, self.vitals, self._completions.add, self.held.remove
-        )
+            self.options, self._db, self._sync_db, self.vitals, completed=self._completions.add, left=self.held.remove,
+            given_back=self._waker.wake,
+        )  # fmt: skip
         background = [asyncio.create_task(self.vitals.tick()), asyncio.create_task(self._self_fence())]
         if self.options.listen:
             background.append(asyncio.create_task(listen(self.target.dsn, self.options.queues, self.wake)))
@@ -74,13 +85,12 @@ class Worker:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            await asyncio.to_thread(self.presence.stop)
+            await self._disappear()
             await self._db.close()
             self._sync_db.close()
 
     def wake(self) -> None:
         """Look for work now."""
-        self._wake.set()
         self.held.changed.set()
 
     def stop(self) -> None:
@@ -88,45 +98,68 @@ class Worker:
         if self.stopping.is_set():
             log.warning("second signal: handing back now")
             self.held.end_all(Stop.DRAIN)
+            self._solo.signal(signal.SIGTERM)
         else:
-            self.stopping.set()
-            self.wake()
+            self.drain()
 
-    async def _appear(self) -> None:
+    def drain(self) -> None:
+        """Stop claiming and drain; said again it means the same."""
+        self.stopping.set()
+        self.wake()
+
+    async def _appear(self) -> Presence:
         """Register under a fresh worker id; what an earlier id held is dropped."""
         settings = self.options.settings
-        self.presence = Presence(
+        presence = Presence(
             self._sync_db, role="solo" if self.options.solo else "worker", label=self.options.label,
             queues=self.options.queues, kinds=self.options.kinds, concurrency=self.options.concurrency,
             settings=settings,
         )  # fmt: skip
-        heartbeat = self.presence.heartbeat
-        heartbeat.lag_ms = self.vitals.lag_ms
-        heartbeat.on_cancelled = functools.partial(self._cancelled, asyncio.get_running_loop())
-        await asyncio.to_thread(self.presence.start)
-        self.vitals.heartbeat = heartbeat
-        self._claims = Claims(self._db, self.presence.worker_id, settings.ttl_s)
-        await self._claims.serve(self.options.queues, self.options.kinds, solo=self.options.solo)
+        loop = asyncio.get_running_loop()
+        self._dead.clear()
+        presence.heartbeat.lag_ms = self.vitals.lag_ms
+        presence.heartbeat.on_cancelled = functools.partial(self._cancelled, loop)
+        presence.heartbeat.on_dead = functools.partial(self._told_dead, loop)
+        await asyncio.to_thread(presence.start)
+        self.vitals.heartbeat = presence.heartbeat
+        self._claims = Claims(self._db, presence.worker_id, settings.ttl_s)
+        try:
+            await self._claims.serve(self.options.queues, self.options.kinds, solo=self.options.solo)
+        except BaseException:
+            await asyncio.to_thread(presence.stop)
+            raise
+        self._presence = presence
         self._compared_at = monotonic()
         log.info(
-            "serving", worker_id=self.presence.worker_id, queues=self.options.queues, kinds=self.options.kinds,
+            "serving", worker_id=presence.worker_id, queues=self.options.queues, kinds=self.options.kinds,
             concurrency=self.options.concurrency, solo=self.options.solo,
         )  # fmt: skip
+        return presence
+
+    async def _disappear(self) -> None:
+        if self._presence is not None:
+            await asyncio.to_thread(self._presence.stop)
+            self._presence = None
 
     def _cancelled(self, loop: asyncio.AbstractEventLoop, item_ids: frozenset[int]) -> None:
         """From the beat's thread."""
         loop.call_soon_threadsafe(self.held.end_items, item_ids, Stop.CANCELLED)
 
+    def _told_dead(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From the beat's thread."""
+        loop.call_soon_threadsafe(self._dead.set)
+        loop.call_soon_threadsafe(self.wake)
+
     async def _pump_until_stopped(self) -> None:
         idle_since = monotonic()
         while not self.stopping.is_set():
             try:
-                claimed = await self._turn()
+                claimed = await self._turn(self._presence or await self._appear())
                 self._pause = 0.1
             except WorkerDead:
-                await self._start_over()
+                await self._drop_everything()
                 continue
-            except DatabaseUnavailable as exc:
+            except TROUBLE as exc:
                 await self._wait_out(exc)
                 continue
             if claimed or self.held:
@@ -136,95 +169,99 @@ class Worker:
                 return
             await self._wait_for_change(claimed)
 
-    async def _turn(self) -> int:
-        """Flush, then claim into the free slots. Returns how many were claimed."""
-        self._wake.clear()
+    async def _turn(self, presence: Presence) -> Claimed:
+        """Flush, then claim into the free slots."""
         self.held.changed.clear()
+        if self._dead.is_set():
+            raise WorkerDead(f"worker {presence.worker_id} was declared dead")
         await self._completions.flush()
         if not self.vitals.trusted:
-            return 0
+            return Claimed((), solo_waiting=False)
         if monotonic() - self._compared_at > COMPARE_S:
             await self._claims.adopt(self.held)
             self._compared_at = monotonic()
         free = self.options.concurrency - len(self.held)
         claimed = await self._claims.claim(max(free, 0), self.held)
         for item in claimed.items:
-            self._start(item)
+            self._start(item, presence.worker_id)
         if claimed.solo_waiting:
-            await self._solo.wanted()
-        return len(claimed.items)
+            self._solo.wanted()
+        return claimed
 
-    def _start(self, item: ClaimedItem) -> None:
-        attempt = Attempt(item, self.presence.worker_id)
+    def _start(self, item: ClaimedItem, worker_id: int) -> None:
+        attempt = Attempt(item, worker_id)
         self.held.add(attempt)
         attempt.task = asyncio.create_task(self._execution.run(attempt))
 
-    async def _wait_for_change(self, claimed: int) -> None:
+    async def _wait_for_change(self, claimed: Claimed) -> None:
         """Until a handler ends, a wake-up comes, or the (jittered) poll interval is over."""
-        if self._completions or (claimed and len(self.held) < self.options.concurrency):
+        if self._completions or (claimed.items and len(self.held) < self.options.concurrency):
             await asyncio.sleep(0)  # more is likely there: only let the handlers run
             return
-        poll = self.options.settings.poll_s * random.uniform(0.75, 1.25)
+        poll = self.options.settings.poll_s * random.uniform(*POLL_JITTER)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(poll):
+            async with asyncio.timeout(min(poll, NEXT_S) if claimed.solo_waiting else poll):
                 await self.held.changed.wait()
 
-    async def _wait_out(self, exc: AgentOSError) -> None:
-        log.warning("the database is away; trying again", error=exc.message)
+    async def _wait_out(self, exc: BaseException) -> None:
+        log.warning("the database is away; trying again", error=reason(exc))
         await asyncio.sleep(random.uniform(0, self._pause))
         self._pause = min(self._pause * 2, 5.0)
 
     async def _self_fence(self) -> None:
-        """Stop handlers before the TTL ends when no beat gets through: others may run their items by then."""
+        """Stop handlers before the TTL ends when no beat gets through: others may run their items by then. What has
+        ended is still offered when the database is back: its fence decides.
+        """
         while True:
             await asyncio.sleep(min(self.options.settings.ttl_s / 20, 0.5))
             heartbeat = self.vitals.heartbeat
             if heartbeat is not None and heartbeat.lost and len(self.held):
-                self._completions.forget()
                 self.held.end_all(Stop.LOST)
+                self._claims.doubt()
 
-    async def _start_over(self) -> None:
-        """Declared dead: everything it held belongs to others."""
+    async def _drop_everything(self) -> None:
+        """Declared dead: what it held belongs to others. The next turn starts over under a new worker id."""
         log.error("declared dead; starting over under a new worker id", held=len(self.held))
-        self._completions.forget()
         self.held.end_all(Stop.LOST)
-        await self._until_empty(5.0)
-        self.held.attempts.clear()
-        await asyncio.to_thread(self.presence.stop)
-        await self._appear()
-
-    async def _until_empty(self, timeout_s: float) -> None:
         running = [a.task for a in self.held.attempts.values() if a.task is not None]
         if running:
-            await asyncio.wait(running, timeout=timeout_s)
+            await asyncio.wait(running, timeout=LAST_WORDS_S)
+        with contextlib.suppress(*TROUBLE):  # what had ended may not have been taken back yet
+            await self._completions.flush()
+        self._completions.forget()
+        self.held.attempts.clear()
+        await self._disappear()
 
     async def _drain(self) -> None:
         """Let handlers reach a checkpoint within the grace, hand the rest back; beat until the last flush."""
         grace_s = self.options.settings.grace_s
         log.info("draining", held=len(self.held), grace_s=grace_s)
         self._execution.draining = True
-        with contextlib.suppress(AgentOSError):
-            await self._db.run(workers.retire_worker(self.presence.worker_id, "draining"))
+        if self._presence is not None:
+            with contextlib.suppress(*TROUBLE):
+                await self._db.run(workers.retire_worker(self._presence.worker_id, "draining"))
         deadline = monotonic() + grace_s
         solo = asyncio.create_task(self._solo.stop())
-        while self.held and monotonic() < deadline + 5.0:
+        while self.held and monotonic() < deadline + LAST_WORDS_S:
             if monotonic() >= deadline:
                 self.held.end_all(Stop.DRAIN)
             self.held.changed.clear()
             try:
                 await self._completions.flush()
-            except (DatabaseUnavailable, WorkerDead) as exc:
+            except TROUBLE as exc:
                 await self._wait_out(exc)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.1):
+                async with asyncio.timeout(min(0.1, max(deadline - monotonic(), 0.01))):
                     await self.held.changed.wait()
+        await self._give_up_the_rest()
         await solo
-        await asyncio.to_thread(self._say_goodbye)
-
-    def _say_goodbye(self) -> None:
-        """Others may take over now what was handed back."""
-        waker = Waker(self._sync_db)
-        for queue in self.options.queues:
-            waker.add(queue)
-        waker.flush()
+        await asyncio.to_thread(self._waker.flush)
         log.info("drained")
+
+    async def _give_up_the_rest(self) -> None:
+        """Handlers that do not end when they are told to: their leases are given back all the same."""
+        for attempt in list(self.held.attempts.values()):
+            log.warning("a handler does not end; its item is given back", task_id=attempt.item.task_id)
+            with contextlib.suppress(*TROUBLE):
+                await self._db.run(items.release(attempt.worker_id, [(attempt.item.item_id, attempt.item.token)]))
+                self._waker.add(attempt.item.queue)

@@ -17,18 +17,23 @@ class Stop(enum.Enum):
 
 @dataclass(slots=True)
 class Attempt:
-    """One claimed item in this process. `stop`: set before its handler is cancelled, tells how it ends."""
+    """One claimed item in this process. `stop`: set before its handler is cancelled, tells how it ends.
+
+    `running` only while a handler can be cancelled: a task cancelled before its first step would never run, and one
+    that writes its end has ended already.
+    """
 
     item: ClaimedItem
     worker_id: int
     task: "asyncio.Task[None] | None" = None
+    running: bool = False
     stop: Stop | None = None
 
     def end(self, why: Stop) -> None:
         """Cancel the handler; how its lease ends depends on `why`. The first reason counts."""
         if self.stop is None:
             self.stop = why
-            if self.task is not None:
+            if self.running and self.task is not None:
                 self.task.cancel()
 
 

@@ -1,48 +1,82 @@
 """Child processes for items that took their process down once: each runs alone until it passes or is quarantined.
 
 A child is an ordinary worker with `--solo`: it claims from the solo lanes only, one item at a time, and leaves when
-there are none. A poison item then kills its child and nobody else.
+there are none. A poison item then kills its child and nobody else. Children are forked from a server process that has
+imported agentos and nothing of the user's: an interpreter that imports it anew needs most of a second of a core each,
+and after the loss of many workers that is the time the items would wait.
 """
 
 import asyncio
+import multiprocessing
 import os
 import signal
-import sys
+from multiprocessing.process import BaseProcess
 
 from agentos.core.logs import get_logger
 from agentos.core.process import monotonic
 
 log = get_logger(__name__)
 
-NEXT_CHILD_S = 1.5
-"""Another child is started only when work still waits this long after the last one."""
+NEXT_S = 0.4
+"""Work that still waits after this long gets more children, twice as many as the last time."""
+FORGET_S = 5.0
+DRAIN_SIGNAL = signal.SIGUSR2
+"""Tells a child to drain. Not SIGTERM: it may get that as well, from whoever signals the whole group, and a second one
+means now."""
 
 
 class SoloChildren:
-    """At most `limit` children of this worker."""
+    """At most `limit` children of this worker. `argv`: its own options, which they get too; none: never any."""
 
-    def __init__(self, argv: tuple[str, ...], limit: int) -> None:
+    def __init__(self, argv: tuple[str, ...] | None, limit: int) -> None:
         self._argv = argv
         self._limit = limit
-        self._children: list[asyncio.subprocess.Process] = []
-        self._started_at = -NEXT_CHILD_S
+        self._children: list[BaseProcess] = []
+        self._started_at = -FORGET_S
+        self._burst = 1
+        self._starting: asyncio.Task[None] | None = None
 
-    async def wanted(self) -> None:
+    def wanted(self) -> None:
         """Items wait that must run alone."""
-        self._children = [child for child in self._children if child.returncode is None]
-        recent = self._children and monotonic() - self._started_at < NEXT_CHILD_S
-        if not self._argv or recent or len(self._children) >= self._limit:
+        since_s = monotonic() - self._started_at
+        if self._argv is None or since_s < NEXT_S or (self._starting and not self._starting.done()):
             return
+        self._burst = 1 if since_s > FORGET_S else self._burst * 2
+        self._children = [child for child in self._children if child.is_alive()]
+        if room := min(self._burst, self._limit - len(self._children)):
+            self._starting = asyncio.create_task(self._start(self._argv, room))
+
+    async def _start(self, argv: tuple[str, ...], count: int) -> None:
+        for _ in range(count):
+            child = _forking.Process(target=_child, args=(argv,), name="agentos-solo")
+            try:
+                await asyncio.to_thread(child.start)  # the first one waits for the server's imports
+            except (OSError, EOFError) as exc:
+                log.warning("no process for items that must run alone; trying again", error=str(exc))
+                break
+            self._children.append(child)
+            log.info("started a process for items that must run alone", pid=child.pid)
         self._started_at = monotonic()
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "agentos.worker", *self._argv, "--solo", stdin=asyncio.subprocess.DEVNULL
-        )
-        log.info("started a process for items that must run alone", pid=child.pid)
-        self._children.append(child)
 
     async def stop(self) -> None:
         """Tell the children to drain and wait for them."""
+        if self._starting:
+            await self._starting
+        self.signal(DRAIN_SIGNAL)
+        await asyncio.gather(*(asyncio.to_thread(child.join) for child in self._children))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to every child."""
         for child in self._children:
-            if child.returncode is None:
-                os.kill(child.pid, signal.SIGTERM)
-        await asyncio.gather(*(child.wait() for child in self._children))
+            if child.pid and child.is_alive():
+                os.kill(child.pid, number)
+
+
+_forking = multiprocessing.get_context("forkserver")
+_forking.set_forkserver_preload(["agentos.worker.__main__"])
+
+
+def _child(argv: tuple[str, ...]) -> None:
+    from agentos.worker.__main__ import cli  # noqa: PLC0415  it imports this module
+
+    cli(args=[*argv, "--solo"])

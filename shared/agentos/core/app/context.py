@@ -1,7 +1,9 @@
 """What a handler is given: the item's snapshot and the calls that make its work durable."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+import functools
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from typing import Any, Protocol, TypeVar
 
 from agentos.core.evidence import Evidence, EvidencePack
@@ -18,9 +20,6 @@ GenerateFunction = Callable[[Any], Any]
 
 class Guard(Protocol):
     """The process around a handler: whether it may go on."""
-
-    async def before_effect(self) -> None:
-        """Waits while the worker could not beat; raises when it must stop."""
 
     def after_checkpoint(self) -> None:
         """Raises when the worker drains: the work is saved, another host goes on."""
@@ -89,7 +88,6 @@ class TaskContext:
         made twice on purpose is two calls. `execute`, `policy`: instead of a registered tool and its declaration.
         Raises InDoubt, PostconditionFailed, CallBeforeCheckpoint: when going on would repeat or invent an effect.
         """
-        await self._guard.before_effect()
         outcome = await self._run(self._scope.tool(name, arguments, key=key, execute=execute, policy=policy))
         return outcome.result
 
@@ -103,18 +101,8 @@ class TaskContext:
         `generate(prompt)`: sync or async, any JSON value; default: the endpoint of AGENTOS_LLM_*, else the stand-in.
         `sample`: asks for a second, third ... output on purpose.
         """
-        await self._guard.before_effect()
-        call = generate or self._complete
-
-        async def generate_once() -> Any:
-            if asyncio.iscoroutinefunction(call):
-                return await call(prompt)
-            made = await asyncio.to_thread(call, prompt)
-            return await made if isinstance(made, Awaitable) else made
-
-        flow = self._scope.llm(
-            operation_type, prompt, model=model or self._model, generate=generate_once, sample=sample
-        )
+        make = functools.partial(generate or self._complete, prompt)
+        flow = self._scope.llm(operation_type, prompt, model=model or self._model, generate=make, sample=sample)
         return await self._run(flow)
 
     async def expand(self, items: Sequence[Mapping[str, Any]]) -> int:
@@ -141,7 +129,15 @@ class BlockingContext:
     def __init__(self, context: TaskContext, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
         self._loop = loop
+        self._asked: set[Future[Any]] = set()
+        self._ended = False
         self.log = context.log
+
+    def end(self) -> None:
+        """The handler must end: what it waits for is cancelled, and what it asks from now on too. On the loop."""
+        self._ended = True
+        for asked in list(self._asked):
+            asked.cancel()
 
     def __getattr__(self, name: str) -> Any:
         if name in ("snapshot", "task_id", "item_id", "key", "attempt"):
@@ -179,4 +175,13 @@ class BlockingContext:
         return self._wait(self._context.results())
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        self._asked.add(asked)
+        try:
+            if self._ended:
+                asked.cancel()
+            return asked.result()
+        except CancelledError:
+            raise asyncio.CancelledError from None  # the one that `except Exception` lets through
+        finally:
+            self._asked.discard(asked)

@@ -1,0 +1,38 @@
+"""Code with a side effect, started only while the process may still trust its lease."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+BeforeEffect = Callable[[], Awaitable[None]]
+"""Returns when a side effect may be started; waits while no beat gets through."""
+
+
+def guarded(function: Callable[..., Any], before: BeforeEffect | None) -> Callable[..., Any]:
+    """`function`, awaited by an event loop once `before` has returned. Without `before`: as it is.
+
+    Asked at the last moment: the process may have been stopped since the call was recorded as begun.
+    """
+    if before is None:
+        return function
+
+    async def run(*args: Any) -> Any:
+        await before()
+        if inspect.iscoroutinefunction(function):
+            return await function(*args)
+        made = await asyncio.to_thread(function, *args)
+        return await made if inspect.isawaitable(made) else made
+
+    return run
+
+
+def with_arguments(function: Callable[..., Any], arguments: Any) -> Callable[..., Any]:
+    """`function(call, arguments)` as a function of `call` alone, async if it is."""
+    if not inspect.iscoroutinefunction(function):
+        return lambda call: function(call, arguments)
+
+    async def run(call: Any) -> Any:
+        return await function(call, arguments)
+
+    return run
