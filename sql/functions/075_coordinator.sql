@@ -1,7 +1,7 @@
 -- What the coordinator asks beside its transitions.
 
 -- A reclaim that waits for these leases instead of skipping them: asked for what sweeps skipped twice. The wait has an
--- end (SQLSTATE 55P03); whoever still locks them is then named by blocked_leases().
+-- end (SQLSTATE 55P03, `DatabaseBusy`); whoever still locks them is then named by blocked_leases().
 CREATE FUNCTION agentos.reclaim_blocked(p_items bigint[], p_wait_s float8, p_limit integer, p_max_crashes integer)
 RETURNS TABLE (item_id bigint, task_id text, worker_id bigint, crashes integer, quarantined boolean) LANGUAGE plpgsql AS $$
 BEGIN

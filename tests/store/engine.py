@@ -62,9 +62,10 @@ def register(
     serves = json.dumps({"queues": list(queues), "kinds": list(kinds), "concurrency": 8})
     db.run(
         workers.register_worker(
-            worker_id, label="w", host="test-host", pid=1, process="p", version="0", role=role, ttl_s=ttl_s, serves=serves
+            worker_id, label="w", host="test-host", pid=1, process="p", version="0", role=role, ttl_s=ttl_s,
+            serves=serves,
         )
-    )
+    )  # fmt: skip
     return Worker(db, worker_id, db.run(workers.lanes_of(queues, kinds)))
 
 
@@ -107,7 +108,9 @@ def crash(db: Runs, worker: Worker) -> tuple[workers.Reclaimed, ...]:
     return db.run(workers.reclaim())
 
 
-def checkpoint(task_id: str = "task-1", item_id: int | None = None, *, snapshot: str = "{}", **changes: Any) -> NewCheckpoint:
+def checkpoint(
+    task_id: str = "task-1", item_id: int | None = None, *, snapshot: str = "{}", **changes: Any
+) -> NewCheckpoint:
     """A checkpoint that can be committed."""
     given: dict[str, Any] = {
         "task_id": task_id, "item_id": item_id, "checkpoint_type": "iteration_end", "snapshot": snapshot,
@@ -120,8 +123,8 @@ def checkpoint(task_id: str = "task-1", item_id: int | None = None, *, snapshot:
 def tool_call(key: str = "call-1", task_id: str = "task-1", item_id: int | None = None, **changes: Any) -> CallIdentity:
     """The identity of a tool call."""
     given: dict[str, Any] = {
-        "key": key, "task_id": task_id, "item_id": item_id, "tool_name": "bash", "call_key": None, "ordinal": 0, "nth": 1,
-        "arguments": '"ls"',
+        "key": key, "task_id": task_id, "item_id": item_id, "tool_name": "bash", "call_key": None, "ordinal": 0,
+        "nth": 1, "arguments": '"ls"',
     }  # fmt: skip
     return CallIdentity(**(given | changes))
 
@@ -150,6 +153,6 @@ def _eventually(condition: Callable[[], bool], timeout_s: float) -> None:
 
 def count(conn: psycopg.Connection[Any], table: str) -> int:
     """Rows of one of the engine's tables."""
-    row = conn.execute(f"SELECT count(*) FROM agentos.{table}").fetchone()  # type: ignore[arg-type]  # noqa: S608  a name from here
+    row = conn.execute(f"SELECT count(*) FROM agentos.{table}").fetchone()  # noqa: S608  a name from the tests
     assert row is not None
     return int(row[0])

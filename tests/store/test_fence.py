@@ -6,15 +6,25 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.drivers import Driver
+from tests.store import engine
 
 from agentos.store.calls import cache, checkpoints, items, ledger, tasks, workers
 from agentos.store.calls.items import Fence
 from agentos.store.errors import LeaseLost, TaskCancelled, UnknownWorkItem, WrongIsolation
 from agentos.store.run import Call
-from tests.drivers import Driver
-from tests.store import engine
 
-WRITTEN = ("checkpoints", "tool_ledger", "llm_cache", "outcomes", "approvals", "item_deps", "waiting", "scheduled", "events")
+WRITTEN = (
+    "checkpoints",
+    "tool_ledger",
+    "llm_cache",
+    "outcomes",
+    "approvals",
+    "item_deps",
+    "waiting",
+    "scheduled",
+    "events",
+)
 
 PROMPT = cache.PromptIdentity("prompt-1", "task-1", "plan", "model", "0" * 64, "Plan: tea")
 
@@ -156,18 +166,19 @@ def test_a_higher_isolation_level_is_refused_because_it_does_not_fence(runner: D
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_claim_complete_release_and_reclaim_refuse_it_too(runner: Driver, level: str) -> None:
     worker, mine, _ = two_held(runner)
-    for call in (
+    calls: tuple[Call[Any], ...] = (
         items.claim(worker.worker_id, 0, worker.lanes, 1),
         items.claim_task(worker.worker_id, 0, "task-1", 1),
         items.claim_one(worker.worker_id, 0, None, 60),
         items.complete(worker.worker_id, [(mine.item_id, mine.token, "1")]),
         items.release(worker.worker_id, [(mine.item_id, mine.token)]),
         workers.reclaim(),
-    ):
+    )
+    for call in calls:
         session = runner.session()
         session.execute("BEGIN ISOLATION LEVEL " + ("SERIALIZABLE" if level == "SERIALIZABLE" else "REPEATABLE READ"))
         with pytest.raises(WrongIsolation):
-            session.run(call)  # type: ignore[arg-type]  # of several types
+            session.run(call)
         session.close()
 
 
@@ -208,7 +219,9 @@ def test_a_write_that_waits_while_its_lease_is_reclaimed_is_refused(
     assert engine.count(conn, "checkpoints") == 0
 
 
-def test_two_writers_under_one_lease_take_turns_and_both_are_kept(runner: Driver, conn: psycopg.Connection[Any]) -> None:
+def test_two_writers_under_one_lease_take_turns_and_both_are_kept(
+    runner: Driver, conn: psycopg.Connection[Any]
+) -> None:
     engine.submit(runner)
     worker = engine.register(runner)
     (item,) = worker.claim()
@@ -243,7 +256,9 @@ def test_a_fenced_transaction_that_idles_is_ended_by_the_server(runner: Driver) 
     session.rollback()
 
 
-def test_a_checkpoint_is_refused_for_a_task_that_is_not_the_leases(runner: Driver, conn: psycopg.Connection[Any]) -> None:
+def test_a_checkpoint_is_refused_for_a_task_that_is_not_the_leases(
+    runner: Driver, conn: psycopg.Connection[Any]
+) -> None:
     _, mine, other = two_held(runner)
     task_of_mine = next(t for t in ("task-1", "task-2") if mine.item_id in engine.ids(runner, t).values())
     elsewhere = "task-2" if task_of_mine == "task-1" else "task-1"

@@ -4,11 +4,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.drivers import Driver
+from tests.store import engine
 
 from agentos.store.calls import items, tasks, workers
 from agentos.store.errors import LeaseLost, NotRetryable, TaskCancelled
-from tests.drivers import Driver
-from tests.store import engine
 
 
 def test_a_completed_item_completes_its_task_with_its_result(runner: Driver) -> None:
@@ -75,7 +75,9 @@ def test_a_completion_whose_reply_was_lost_finds_itself_by_its_token(runner: Dri
     assert runner.run(items.ended_by([(done.item_id, engine.other_token())])) == frozenset()
 
 
-def test_a_failure_schedules_the_item_again_later_and_later(runner: Driver, conn: psycopg.Connection[Any], clock: Any) -> None:
+def test_a_failure_schedules_the_item_again_later_and_later(
+    runner: Driver, conn: psycopg.Connection[Any], clock: Any
+) -> None:
     engine.submit(runner, max_attempts=4)
     worker = engine.register(runner, ttl_s=3600)
     delays = []
@@ -83,7 +85,9 @@ def test_a_failure_schedules_the_item_again_later_and_later(runner: Driver, conn
         (item,) = worker.claim()
         assert (item.attempt, item.failures, item.crashes) == (failures + 1, failures, 0)
         assert runner.run(items.fail(worker.fence(item), engine.ERROR)) == "scheduled"
-        row = conn.execute("SELECT extract(epoch FROM run_at - agentos.clock())::float8 FROM agentos.scheduled").fetchone()
+        row = conn.execute(
+            "SELECT extract(epoch FROM run_at - agentos.clock())::float8 FROM agentos.scheduled"
+        ).fetchone()
         assert row is not None
         delays.append(row[0])
         clock.advance(60)

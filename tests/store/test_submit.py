@@ -5,11 +5,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.drivers import Driver
+from tests.store import engine
 
 from agentos.store.calls import items, tasks, workers
 from agentos.store.errors import InvalidDependency, LeaseLost, TaskExists, UnknownTask
-from tests.drivers import Driver
-from tests.store import engine
 
 
 def test_a_submitted_item_is_ready_and_its_task_is_created(runner: Driver) -> None:
@@ -67,7 +67,13 @@ def test_items_carry_what_was_asked_for(runner: Driver) -> None:
     assert runner.run(tasks.create_task("task-1", "a title", items=json.dumps(plan), priority=1)) == 2
     first, second = runner.run(tasks.task_items("task-1"))
     assert (first.key, first.kind, first.queue, first.payload, first.max_attempts) == ("a", "llm", "gpu", {"p": 1}, 2)
-    assert (second.seq, second.kind, second.queue, second.payload, second.max_attempts) == (2, "shell", "default", {}, 5)
+    assert (second.seq, second.kind, second.queue, second.payload, second.max_attempts) == (
+        2,
+        "shell",
+        "default",
+        {},
+        5,
+    )
     assert (first.place, second.place) == ("ready", "waiting")
     (claimed,) = engine.register(runner, kinds=["llm"], queues=["gpu"]).claim(5)
     assert claimed.timeout_s == pytest.approx(1.5)
@@ -112,7 +118,11 @@ def test_a_held_item_adds_items_to_its_task_and_saying_it_again_adds_nothing(run
 
 def test_saying_it_again_with_other_needs_changes_no_item_that_is_there(runner: Driver) -> None:
     worker, planner = held_planner(runner)
-    plan = [{"key": "a", "kind": "shell"}, {"key": "c", "kind": "shell"}, {"key": "b", "kind": "shell", "depends_on": ["a"]}]
+    plan: list[dict[str, Any]] = [
+        {"key": "a", "kind": "shell"},
+        {"key": "c", "kind": "shell"},
+        {"key": "b", "kind": "shell", "depends_on": ["a"]},
+    ]
     runner.run(items.expand(worker.fence(planner), json.dumps(plan)))
     plan[2]["depends_on"] = ["c"]
     assert runner.run(items.expand(worker.fence(planner), json.dumps(plan))) == 0
@@ -133,7 +143,13 @@ def test_an_item_added_later_waits_for_one_that_is_there_or_not_if_that_is_done(
             '[{"key":"after-a","kind":"shell","depends_on":["a"]},{"key":"after-b","kind":"shell","depends_on":["b"]}]',
         )
     )
-    assert engine.places(runner) == {"": "held", "a": "completed", "b": "held", "after-a": "ready", "after-b": "waiting"}
+    assert engine.places(runner) == {
+        "": "held",
+        "a": "completed",
+        "b": "held",
+        "after-a": "ready",
+        "after-b": "waiting",
+    }
 
 
 def test_an_item_added_after_what_it_needs_has_failed_is_skipped_and_the_task_ends(runner: Driver) -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-import asyncpg
-
 from agentos.core.logs import get_logger
 from agentos.store.calls import coordinator, workers
 from agentos.store.calls.workers import Reclaimed
 from agentos.store.connect import AsyncDatabase
+from agentos.store.errors import DatabaseBusy
 from agentos.store.settings import Settings
 
 log = get_logger(__name__)
@@ -83,7 +82,7 @@ async def _insist(db: AsyncDatabase, item_ids: frozenset[int]) -> tuple[Reclaime
     """Wait for the locks instead of skipping them; when that fails, say who keeps them."""
     try:
         return await db.run(coordinator.reclaim_blocked(sorted(item_ids), BLOCKED_WAIT_S, limit=RECLAIM_LIMIT))
-    except asyncpg.LockNotAvailableError:
+    except DatabaseBusy:
         for lease in await db.run(workers.blocked_leases()):
             if lease.item_id in item_ids:
                 log.warning(

@@ -97,7 +97,7 @@ class UnknownCheckpoint(EngineError):
 
 
 class InvalidDependency(EngineError):
-    """Items name each other wrongly: a key the task does not have, an item that needs itself, a cycle, one key twice."""
+    """Items name each other wrongly: an unknown key, one key twice, an item that needs itself, a cycle."""
 
     sqlstate = "AG009"
 
@@ -182,7 +182,7 @@ class DatabaseError(AgentOSError):
 
 
 class DatabaseBusy(DatabaseError):
-    """A lock, a statement or a transaction took longer than its limit, or a deadlock was broken. Nothing was written."""
+    """A lock or a statement took longer than its limit, or a deadlock was broken. Nothing was written."""
 
 
 class DatabaseTooOld(DatabaseError):

@@ -15,7 +15,15 @@ from typing import Any, Generic, LiteralString, NoReturn, Protocol, TypeVar, cas
 import asyncpg
 import psycopg
 
-from agentos.store.errors import AgentOSError, DatabaseUnavailable, MissingPrivilege, SchemaMissing, from_sqlstate
+from agentos.store.errors import (
+    AgentOSError,
+    DatabaseBusy,
+    DatabaseUnavailable,
+    InvalidValue,
+    MissingPrivilege,
+    SchemaMissing,
+    from_sqlstate,
+)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -141,7 +149,7 @@ def run_call(conn: psycopg.Connection[Any], call: Call[T]) -> T:
     try:
         with psycopg.RawCursor(conn, row_factory=psycopg.rows.dict_row) as cursor:
             return call.read(cursor.execute(call.sql, call.args).fetchall())
-    except psycopg.Error as exc:
+    except (psycopg.Error, UnicodeEncodeError) as exc:
         raise_mapped(exc)
 
 
@@ -155,25 +163,42 @@ async def arun_call(conn: Any, call: Call[T]) -> T:
 
 def raise_mapped(exc: BaseException) -> NoReturn:
     """Raise our error for a driver's. Classified by SQLSTATE alone: asyncpg files ours under FatalPostgresError."""
-    code = getattr(exc, "sqlstate", None)
-    if _is_outage(code):
+    code = getattr(exc, "sqlstate", None) or ""
+    if isinstance(exc, _UNSENT) and not code:
+        raise InvalidValue(
+            f"a value was not sent to the database: {_first_line(exc)}",
+            hint="text may hold no NUL and no lone surrogate, a number must fit its column",
+        ) from exc
+    if not code or code in _OUTAGES or (code[:2] in _OUTAGE_CLASSES and code not in _BUSY):
         raise DatabaseUnavailable(
             f"the database did not answer: {_first_line(exc)}",
             hint="check that it runs and can be reached; what was asked may or may not have happened",
         ) from exc
     message, hint, detail = _texts(exc)
-    if mapped := from_sqlstate(code or "", message, hint, detail):
+    if mapped := from_sqlstate(code, message, hint, detail):
         raise mapped from exc
+    if code in _BUSY:
+        raise DatabaseBusy(
+            f"the database gave up: {message}",
+            hint="nothing was written; try again, or see who locks it",
+            detail=detail,
+        ) from exc
     if code in ("3F000", "42P01", "42883"):
         raise SchemaMissing(
             f"the database has no (complete) agentos schema: {message}", hint="run `agentos migrate`"
         ) from exc
+    if code[:2] in ("22", "54") or code in ("23502", "23514"):
+        raise InvalidValue(f"the database refused a value: {message}", hint=hint, detail=detail) from exc
     raise exc
 
 
-def _is_outage(code: str | None) -> bool:
-    """57014 is query_canceled: the statement timed out, the connection is fine. 53300: too many connections."""
-    return code is None or code == "53300" or (code[:2] in ("08", "57") and code != "57014")
+_UNSENT = (psycopg.DataError, UnicodeEncodeError)
+_OUTAGE_CLASSES = ("08", "28", "53", "57", "58")
+"""Connection, login, resources, operator, system: the server is there or not, what was asked is not at fault."""
+_OUTAGES = ("25006", "25P03", "25P04", "3D000")
+"""Read-only (a standby after a failover), ended because it idled or took too long, no such database."""
+_BUSY = ("40001", "40P01", "55P03", "57014")
+"""Serialization, deadlock, lock timeout, statement timeout: rolled back, and the connection is fine."""
 
 
 def _texts(exc: BaseException) -> tuple[str, str | None, str | None]:

@@ -9,7 +9,7 @@ from agentos.store.run import Call
 def reclaim_blocked(
     item_ids: Sequence[int], wait_s: float, *, limit: int = 1000, max_crashes: int = 3
 ) -> Call[tuple[Reclaimed, ...]]:
-    """`reclaim`, but waiting up to `wait_s` seconds for these leases. SQLSTATE 55P03: somebody keeps them locked."""
+    """`reclaim`, but waiting up to `wait_s` seconds for these leases. Raises DatabaseBusy: if they stay locked."""
     return Call(
         "SELECT * FROM agentos.reclaim_blocked($1::bigint[], $2::float8, $3::integer, $4::integer)",
         (list(item_ids), float(wait_s), limit, max_crashes),
