@@ -40,7 +40,7 @@ def start(json: AsJson = False) -> None:
     if json:
         print_json({"dsn": dsn})
     else:
-        out.print(dsn, markup=False)
+        out.print(dsn)
 
 
 @db.command()

@@ -87,7 +87,7 @@ def _tell(about: dict[str, Any], found: list[Told], *, as_json: bool) -> None:
         return
     for name, value in about.items():
         shown = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
-        out.print(f"{name.replace('_', ' ')}: {shown}", markup=False)
+        out.print(f"{name.replace('_', ' ')}: {shown}")
     for each in found:
         mark = Text("note   ", "yellow") if each.note else Text("problem", "bold red")
         out.print(Text.assemble(mark, f"  {each.message}"))

@@ -2,9 +2,9 @@
 
 import json
 
-from rich.console import Console
 from rich.text import Text
 
+from agentos.cli.output import err
 from agentos.store.errors import (
     AgentOSError,
     DatabaseError,
@@ -39,12 +39,11 @@ def report(error: Exception, *, as_json: bool = False) -> int:
     """Print one of our errors on stderr, and as JSON on stdout; the exit code. Any other error is raised again."""
     if not isinstance(error, AgentOSError):
         raise error
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(Text.assemble(("Error: ", "bold red"), error.message))
+    err.print(Text.assemble(("Error: ", "bold red"), error.message))
     if error.detail:
-        console.print(Text(error.detail))
+        err.print(Text(error.detail))
     if error.hint:
-        console.print(Text.assemble(("Fix: ", "bold green"), error.hint))
+        err.print(Text.assemble(("Fix: ", "bold green"), error.hint))
     if as_json:
         told = {"type": type(error).__name__, "message": error.message, "hint": error.hint, "detail": error.detail}
         print(json.dumps({"error": told}))

@@ -41,7 +41,7 @@ def _look(db: Database, task_id: str) -> TaskProgress | None:
     try:
         return db.run(task_progress(task_id))
     except DatabaseUnavailable as error:
-        err.print(f"{error.message}; looking again", markup=False)
+        err.print(f"{error.message}; looking again")
         return None
 
 
@@ -65,7 +65,7 @@ class Steps:
             parts.append(f"answer it: agentos approve {self._task_id}")
         said = ", ".join(parts)
         if said != self._said and not progress.ended:
-            err.print(said, style="dim", markup=False)
+            err.print(said, style="dim")
         self._said = said
 
 
@@ -77,7 +77,7 @@ def tell_if_nobody_serves(db: Database, queue: str, kinds: set[str]) -> None:
     if kinds:
         names = ", ".join(sorted(kinds))
         option = "--allow-kind shell" if "shell" in kinds else "--app module:app"
-        err.print(f"no living worker runs {names} in queue {queue}; start one: agentos-worker {option}", markup=False)
+        err.print(f"no living worker runs {names} in queue {queue}; start one: agentos-worker {option}")
 
 
 def tell_end(task_id: str, progress: TaskProgress, *, took_s: float, as_json: bool) -> int:
@@ -88,8 +88,8 @@ def tell_end(task_id: str, progress: TaskProgress, *, took_s: float, as_json: bo
             {"task_id": task_id, "status": progress.status, "reason": progress.reason, "result": progress.result}
         )
     else:
-        out.print(styled(progress.status), f"{task_id} after {duration(took_s)}", end="", markup=False)
-        out.print(f": {compact(progress.reason, 500)}" if progress.reason and not ok else "", markup=False)
+        out.print(styled(progress.status), f"{task_id} after {duration(took_s)}", end="")
+        out.print(f": {compact(progress.reason, 500)}" if progress.reason and not ok else "")
         if progress.result is not None:
             print_json(progress.result)
     return OK if ok else FAILED

@@ -27,8 +27,8 @@ def migrate(dsn: Dsn = None, json: AsJson = False) -> None:
         return
     where = described(target, settings)
     for name in report.applied:
-        out.print(f"applied {name}", markup=False)
+        out.print(f"applied {name}")
     if report.functions:
         out.print("re-applied the functions and views")
     changed = report.applied or report.functions
-    out.print(f"{where} is at version {report.version}{'' if changed else ', nothing to do'}", markup=False)
+    out.print(f"{where} is at version {report.version}{'' if changed else ', nothing to do'}")

@@ -34,7 +34,7 @@ def cancel(
         print_json({"task_id": task, "status": status})
         return
     told = {"running": "is being cancelled: its running items have been told", "cancelled": "is cancelled"}
-    out.print(f"{task} {told.get(status, f'had ended before: {status}')}", markup=False)
+    out.print(f"{task} {told.get(status, f'had ended before: {status}')}")
 
 
 def retry(task: TaskId, dsn: Dsn = None, json: AsJson = False) -> None:
@@ -54,7 +54,7 @@ def retry(task: TaskId, dsn: Dsn = None, json: AsJson = False) -> None:
     if json:
         print_json({"task_id": task, "items": reopened})
     else:
-        out.print(f"{task}: {reopened} item(s) are open again", markup=False)
+        out.print(f"{task}: {reopened} item(s) are open again")
 
 
 def approve(
@@ -81,8 +81,8 @@ def approve(
         print_json({"task_id": task, "approved": not reject, "items": answered, "questions": asked})
         return
     for each in asked:
-        out.print(f"{compact(each.question, 200)} {'no' if reject else 'yes'}", markup=False)
-    out.print(f"{task} goes on: {answered} item(s)", markup=False)
+        out.print(f"{compact(each.question, 200)} {'no' if reject else 'yes'}")
+    out.print(f"{task} goes on: {answered} item(s)")
 
 
 def _wake(db: Database, task: str) -> None:

@@ -52,7 +52,7 @@ def run(
         db.run(tasks.create_task(task_id, plan.title, queue=queue, items=text, priority=priority))
         queues = {item.queue or queue for item in plan.items}
         db.run(workers.wake(sorted(queues)))
-        err.print(f"{task_id}: {len(items)} item(s), {plan.title}", markup=False)
+        err.print(f"{task_id}: {len(items)} item(s), {plan.title}")
         for name in sorted(queues):
             tell_if_nobody_serves(db, name, {item.kind for item in plan.items if (item.queue or queue) == name})
         progress = _watch(db, task_id, timeout_s=timeout, live=out.is_terminal and not json)
@@ -119,7 +119,7 @@ class _Lines:
                 self._known[item.item_id] = now
                 attempt = f", attempt {item.attempt}" if item.attempt else ""
                 moment = datetime.now().astimezone().strftime("%H:%M:%S")
-                err.print(f"{moment} {item.key or item.item_id}: {now[0]}{attempt}", markup=False)
+                err.print(f"{moment} {item.key or item.item_id}: {now[0]}{attempt}")
         if progress.status == "waiting" and not self._waited:
-            err.print(f"answer it: agentos approve {self._task_id}", markup=False)
+            err.print(f"answer it: agentos approve {self._task_id}")
         self._waited = progress.status == "waiting"

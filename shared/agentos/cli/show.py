@@ -93,17 +93,17 @@ def _print(story: Story) -> None:
 
 def _print_head(story: Story) -> None:
     task, progress = story.task, story.progress
-    out.print(task.task_id, styled(task.status), compact(task.title, 200), markup=False)
+    out.print(task.task_id, styled(task.status), compact(task.title, 200))
     if task.reason:
-        out.print(f"reason: {compact(task.reason, 1000)}", markup=False)
-    out.print(f"{progress.done} of {progress.done + progress.open} items done, {progress.held} running", markup=False)
+        out.print(f"reason: {compact(task.reason, 1000)}")
+    out.print(f"{progress.done} of {progress.done + progress.open} items done, {progress.held} running")
     for asked in story.approvals:
         answer = {True: "yes", False: "no", None: f"waits: agentos approve {task.task_id}"}[asked.approved]
         by = f" by {asked.answered_by}" if asked.answered_by else ""
-        out.print(f"asked: {compact(asked.question, 500)} {answer}{by}", markup=False)
-        out.print(f"  about {compact(asked.shown, 2000)}", markup=False)
+        out.print(f"asked: {compact(asked.question, 500)} {answer}{by}")
+        out.print(f"  about {compact(asked.shown, 2000)}")
     if progress.result is not None:
-        out.print(f"result: {compact(progress.result, 2000)}", markup=False)
+        out.print(f"result: {compact(progress.result, 2000)}")
 
 
 def _error(error: object) -> str:

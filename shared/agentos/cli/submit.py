@@ -63,7 +63,7 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
         db.run(workers.wake([queue]))  # its own statement: inside submit it would halve the rate
         tell_if_nobody_serves(db, queue, {kind})
         if not wait:
-            return print_json({"task_id": task_id, "item_id": item}) if json else out.print(task_id, markup=False)
+            return print_json({"task_id": task_id, "item_id": item}) if json else out.print(task_id)
         progress = follow(db, task_id, timeout_s=timeout, changed=Steps(task_id))
     raise typer.Exit(tell_end(task_id, progress, took_s=time.monotonic() - started, as_json=json))
 

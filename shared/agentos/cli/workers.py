@@ -33,7 +33,7 @@ def workers(
         print_json({"workers": found})
         return
     if not found:
-        err.print("no worker is alive; start one: agentos-worker --app module:app (or: agentos up)", markup=False)
+        err.print("no worker is alive; start one: agentos-worker --app module:app (or: agentos up)")
     columns = ("worker", "state", "role", "host", "pid", "holds", "serves", "beat", "loop lag", "up", "version")
     print_table(columns, [_row(worker) for worker in found])
 

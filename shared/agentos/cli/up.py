@@ -1,0 +1,84 @@
+"""`agentos up`."""
+
+import os
+import threading
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from agentos.cli.database import command_settings, described
+from agentos.cli.options import Dsn
+from agentos.cli.output import err, out
+from agentos.cli.supervise import Child, Supervisor
+from agentos.store.connect import open_target
+
+_STYLES = {"coordinator": "magenta", "worker": "cyan"}
+_speaking = threading.Lock()
+
+
+def up(
+    app: Annotated[str | None, typer.Option(metavar="MODULE:NAME", help="Your App, as in my_agents:app.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Items at the same time (default: 8).")] = None,
+    allow_kind: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="Also run this kind: shell. It is remote execution.")
+    ] = None,
+    queue: Annotated[list[str] | None, typer.Option(help="Queue to serve; may be repeated (default: default).")] = None,
+    migrate: Annotated[bool, typer.Option("--migrate", help="Bring the schema of a --dsn to this version.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The logs of all as JSON lines on stdout, no prefix.")] = False,
+    dsn: Dsn = None,
+) -> None:
+    """Database, coordinator and a worker in this terminal, for development.
+
+    Without a DSN the embedded database is started and migrated. Ctrl-C stops all cleanly: running handlers get the
+    grace of the worker to reach a checkpoint; a second Ctrl-C stops at once. A process that is killed is started again.
+
+    \b
+    Examples:
+      agentos up --allow-kind shell
+      agentos up --app my_agents:app --concurrency 4
+      agentos up --dsn postgresql://me@127.0.0.1:5432/dev --migrate
+    """
+    settings = command_settings(dsn, log_level="info")
+    target = open_target(settings, may_migrate=migrate)  # from here this process keeps an embedded server up
+    environment = _environment(dsn, as_json=json)
+    worker = [*_option("--app", app), *_option("--concurrency", concurrency)]
+    for kind in allow_kind or ():
+        worker += ["--allow-kind", kind]
+    for name in queue or ():
+        worker += ["--queue", name]
+    children = [
+        Child("coordinator", "agentos.coordinator", [], environment),
+        Child("worker", "agentos.worker", worker, environment),
+    ]  # fmt: skip
+    err.print(f"agentos is up on {described(target, settings)}; Ctrl-C stops it")
+    say = _say_json if json else _say
+    code = Supervisor(children, say, grace_s=settings.grace_s + 5).run()
+    err.print("stopped")
+    raise typer.Exit(code)
+
+
+def _environment(dsn: str | None, *, as_json: bool) -> dict[str, str]:
+    """What the children get: the DSN here, because a command line can be read by every user of the machine."""
+    environment = dict(os.environ)
+    if dsn:
+        environment["AGENTOS_DSN"] = dsn
+    if as_json:
+        environment["AGENTOS_LOG_FORMAT"] = "json"
+    elif out.is_terminal:
+        environment.setdefault("AGENTOS_LOG_FORMAT", "console")
+    return environment
+
+
+def _option(name: str, value: object) -> list[str]:
+    return [] if value is None else [name, str(value)]
+
+
+def _say(name: str, line: str) -> None:
+    with _speaking:
+        out.print(Text.assemble((f"{name:<11} │ ", _STYLES[name]), Text.from_ansi(line)))
+
+
+def _say_json(_: str, line: str) -> None:
+    with _speaking:
+        print(line, flush=True)
