@@ -23,7 +23,7 @@ CREATE FUNCTION agentos.open_status(p_task text) RETURNS text LANGUAGE sql STABL
         WHEN EXISTS (SELECT 1 FROM agentos.work_items w JOIN agentos.outcomes o USING (item_id) WHERE w.task_id = p_task)
           OR EXISTS (SELECT 1 FROM agentos.work_items w JOIN agentos.scheduled s USING (item_id)
                       WHERE w.task_id = p_task AND s.attempt > 0)
-          OR EXISTS (SELECT 1 FROM agentos.events e WHERE e.task_id = p_task AND e.event IN ('lease_reclaimed', 'attempt_failed'))
+          OR EXISTS (SELECT 1 FROM agentos.events e WHERE e.task_id = p_task AND e.event IN ('lease_reclaimed', 'attempt_failed', 'retried'))
             THEN 'running'
         ELSE 'created' END
 $$;

@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol, TypeVar
@@ -74,7 +74,7 @@ def submit(db: Runs, task_id: str = "task-1", *, kind: str = "shell", **options:
     return db.run(tasks.submit(task_id, kind, f"title of {task_id}", "{}", **options))
 
 
-def create(db: Runs, task_id: str, graph: dict[str, Sequence[str]], **options: Any) -> dict[str, int]:
+def create(db: Runs, task_id: str, graph: Mapping[str, Sequence[str]], **options: Any) -> dict[str, int]:
     """A task whose items are the keys of `graph`, each with the keys it depends on. Returns the item ids."""
     plan = [{"key": key, "kind": "shell", "depends_on": list(needs)} for key, needs in graph.items()]
     db.run(tasks.create_task(task_id, f"title of {task_id}", items=json.dumps(plan), **options))
