@@ -15,10 +15,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # For start-up: the drivers take most of a second to import, which --help does not need.
     from rich.console import Console  # noqa: PLC0415
 
+    from agentos.core.logs import configure_logs  # noqa: PLC0415
     from agentos.demo.conductor import Conductor, interruptible  # noqa: PLC0415
     from agentos.demo.telling import tell  # noqa: PLC0415
     from agentos.store.errors import AgentOSError, DatabaseError, InvalidInput  # noqa: PLC0415
 
+    configure_logs("console", "warning")
     console = Console(stderr=options.json, highlight=False)
     try:
         with interruptible():

@@ -66,6 +66,11 @@ def verify_command(name: str, first: int, last: int, files: int) -> str:
     return f"verify {name} {first + 1 if last else 0}-{last} of {files}"
 
 
+def requirements_command(name: str) -> str:
+    """What a call of check_requirements is called."""
+    return f"check what {name} needs"
+
+
 def paced(pace_s: float) -> Callable[[Any], Any] | None:
     """The stand-in, answering after `pace_s` seconds as a model would; None: a real model is configured."""
     if load_settings().llm_base_url is not None:
@@ -107,8 +112,12 @@ class Audit:
             await self.ctx.checkpoint("iteration_end", self.state, [artifacts.exit_of(command, found)])
 
     async def write_findings(self) -> None:
-        """What the files are like, before anybody comments on it."""
+        """What was found, before anybody comments on it. Two calls and one checkpoint."""
         if "findings" not in self.state:
+            command = requirements_command(self.name)
+            wanted = {"command": command, "folder": self.folder, "item": self.name, "site": self.known["site"]}
+            needed = await self.ctx.tool("check_requirements", wanted)
+            self.state["missing"] = needed["missing"]
             told = {key: value for key, value in self.state.items() if key not in ("next", "attempt")}
             self.state["findings"] = await self.write(f"{self.name}.findings.json", told)
             await self.ctx.checkpoint("tool_executed", self.state, self.evidence("findings"))

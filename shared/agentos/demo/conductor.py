@@ -44,7 +44,7 @@ class Conductor:
         self.options = options
         self.settings: Settings = load_settings(dsn=options.dsn)
         self.task_id = f"demo-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"  # noqa: DTZ005  a name for people
-        self.folder = _empty_folder(options.out or self.settings.artifacts / "demo" / self.task_id)
+        self.folder = options.out or self.settings.artifacts / "demo" / self.task_id
         self.listed = distributions.installed(options.limit)
         self._console = console
 
@@ -54,8 +54,9 @@ class Conductor:
         Raises DatabaseError: if there is no database. DemoFailed: if the processes do not do their part.
         """
         _require_posix()
-        open_target(self.settings)
         self._began = time.monotonic()
+        open_target(self.settings, may_migrate=self.options.migrate)
+        self.folder = _empty_folder(self.folder)
         self._introduce()
         self.watch = Watch(Database.default(self.settings), self.task_id, self.task_id)
         with Cast(self.folder, self._environment()) as cast:
@@ -73,12 +74,14 @@ class Conductor:
 
     def _introduce(self) -> None:
         files = distributions.total_files(self.listed)
-        where = "a database of your own" if self.settings.dsn else "the embedded database"
+        where = "your own database" if self.settings.dsn else f"the embedded database in {self.settings.data_dir}"
+        model = self.settings.llm_model or f"a stand-in that takes {self._pace_s():.1f} s for an answer"
         for line in (
             f"Audit of {len(self.listed)} distributions, {files:,} files, on {where}: {WORKERS} workers with "
             f"{CONCURRENCY} items each, and a coordinator.",
             f"A worker counts as dead after {self.options.ttl_s:g} s without a beat here, so that you do not have to "
             "wait; elsewhere it is 15 s.",
+            f"One-line summaries by {model}.",
             f"output folder: {self.folder}",
         ):
             self._console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -90,7 +93,7 @@ class Conductor:
         self._until_present(cast, workers)
         view.say("two workers and a coordinator are up")
         self._submit()
-        narrator, struck = Narrator(view), None
+        narrator, struck = Narrator(view, self.folder), None
         deadline = time.monotonic() + self.options.timeout_s
         while True:
             look = self.watch.look()
@@ -125,11 +128,13 @@ class Conductor:
             time.sleep(LOOK_S)
 
     def _submit(self) -> None:
-        pace_s = min(self.options.pace_s, PACED_TOTAL_S * WORKERS * CONCURRENCY / max(len(self.listed), 1) / 2)
-        payload = {"folder": str(self.folder), "pace_s": pace_s, "limit": self.options.limit}
+        payload = {"folder": str(self.folder), "pace_s": self._pace_s(), "limit": self.options.limit}
         text = canonical_text(payload, what="payload")
         title = "Audit of this Python environment"
         self.watch.db.run(tasks.submit(self.task_id, "audit.plan", title, text, queue=self.task_id))
+
+    def _pace_s(self) -> float:
+        return min(self.options.pace_s, PACED_TOTAL_S * CONCURRENCY / max(len(self.listed), 1))
 
     def _strike(self, workers: list[Process], view: View) -> Strike | None:
         done = strike(self.watch, workers)

@@ -11,6 +11,7 @@ from importlib.metadata import Distribution, PackagePath, distributions
 from pathlib import Path
 from typing import Any
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHOWN = 20
 """Files that differ which are named; all are counted."""
 
@@ -42,7 +43,7 @@ def installed(limit: int | None = None) -> list[Installed]:
     first_of_a_name: dict[str, Distribution] = {}
     for each in distributions(path=sites()):
         if name := each.metadata["Name"]:  # without one it is what is left of a broken uninstall
-            first_of_a_name.setdefault(re.sub(r"[-_.]+", "-", name).lower(), each)
+            first_of_a_name.setdefault(normalised(name), each)
     listed = [_described(name, each) for name, each in first_of_a_name.items()]
     return sorted(listed, key=lambda one: (-one.files, one.name))[:limit]
 
@@ -104,6 +105,20 @@ def _compare(file: PackagePath) -> tuple[int, str | None]:
         return 0, f"cannot be checked: {error}"
     same = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode() == file.hash.value
     return size, None if same else "differs from RECORD"
+
+
+def check_requirements(name: str, site: str) -> dict[str, Any]:
+    """Is everything installed that it always needs? Needs with a condition (an extra, a platform) are not judged."""
+    wanted = [line for found in distributions(name=name, path=[site]) for line in found.requires or ()]
+    names = (_NAME.match(line) for line in wanted if ";" not in line)
+    needed = sorted({normalised(each[0]) for each in names if each})
+    missing = [each for each in needed if not any(distributions(name=each, path=sites()))]
+    return {"exit_code": 1 if missing else 0, "needs": len(needed), "missing": missing}
+
+
+def normalised(name: str) -> str:
+    """The name by which all spellings of it are found."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def total_files(listed: Sequence[Installed]) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agentos.demo.app import slices, verify_command
+from agentos.demo.app import requirements_command, slices, verify_command
 from agentos.demo.distributions import Installed
 
 
@@ -11,5 +11,6 @@ def effects_of(listed: Sequence[Installed]) -> list[str]:
     done = []
     for one in listed:
         done += [verify_command(one.name, first, last, one.files) for first, last in slices(one.files)]
+        done.append(requirements_command(one.name))
         done += [f"write artifacts/{one.name}{suffix}" for suffix in (".findings.json", ".json")]
     return [*done, "write report.md", "write report.html"]

@@ -30,6 +30,7 @@ class Options:
     pace_s: float
     limit: int | None
     timeout_s: float
+    migrate: bool
     json: bool
     plain: bool
 
@@ -42,6 +43,7 @@ def parse_options(argv: Sequence[str] | None = None, prog: str | None = None) ->
     )  # fmt: skip
     add = parser.add_argument
     add("--dsn", help="database; default AGENTOS_DSN, else the embedded one")
+    add("--migrate", action="store_true", help="bring the schema of that database up to date first")
     add("--out", type=Path, metavar="FOLDER", help="where report, artifacts, effects log and logs go; must be empty")
     ttl = "time without a beat after which a worker of the demo counts as dead (default 3; elsewhere it is 15)"
     add("--ttl", dest="ttl_s", type=_seconds, default=3.0, metavar="SECONDS", help=ttl)

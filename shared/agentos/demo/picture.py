@@ -71,7 +71,7 @@ def timeline(effects: Sequence[Effect], notes: Notes) -> str:
 
 _LEGEND = (
     '<p><span style="color:var(--run)">■</span> first attempt &ensp; <span style="color:var(--cut)">■</span> cut off '
-    'by the kill &ensp; <span style="color:var(--again)">■</span> went on by another process &ensp; '
+    'by the kill &ensp; <span style="color:var(--again)">■</span> went on in another process &ensp; '
     '<span style="color:var(--cut)">◆</span> artifact repaired</p>'
 )
 

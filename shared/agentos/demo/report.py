@@ -82,6 +82,8 @@ def markdown(report: Report) -> str:
     for audit in by_name(report.audits):
         cells = (audit[name] for name in ("name", "version", "files", "wrong", "licence", "summary"))
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    for audit in report.audits:
+        lines += [f"- {audit['name']} needs {each}, which is not installed" for each in audit["missing"]]
     if report.wrong:
         lines += ["", "## Files that are not as RECORD says", ""]
         lines += [f"- {audit['name']}: {shown}" for audit in report.wrong for shown in audit["shown"]]
@@ -93,6 +95,7 @@ def html_page(report: Report) -> str:
     facts = (
         (f"{len(report.audits)}", "distributions"), (f"{report.total('files'):,}", "files hashed"),
         (f"{report.total('bytes') / 1e6:,.0f} MB", "read"), (f"{report.total('wrong')}", "not as RECORD says"),
+        (f"{sum(len(audit['missing']) for audit in report.audits)}", "requirements missing"),
         (f"{len(report.recovered)}", "items recovered"),
     )  # fmt: skip
     return f"""<!doctype html>
@@ -104,7 +107,7 @@ def html_page(report: Report) -> str:
 {timeline(report.effects, report.notes)}
 <h2>The largest distributions, by files verified</h2>
 {largest(report.audits)}
-{_wrong(report.wrong)}
+{_wrong(report.wrong)}{_missing(report.audits)}
 <h2>All of them</h2>
 <table><tr><th>distribution</th><th>version</th><th class="n">files</th><th class="n">wrong</th><th>licence</th>
 <th>summary</th></tr>{"".join(_row(audit) for audit in by_name(report.audits))}</table>
@@ -126,6 +129,13 @@ def _row(audit: dict[str, Any]) -> str:
         f'<td class="n">{audit["files"]:,}</td><td class="n">{wrong}</td><td>{html.escape(audit["licence"])}</td>'
         f"<td>{html.escape(str(audit['summary']))}</td></tr>"
     )
+
+
+def _missing(audits: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        f"<li>{html.escape(audit['name'])}: {html.escape(each)}</li>" for audit in audits for each in audit["missing"]
+    ]
+    return f"<h2>Needed and not installed</h2><ul>{''.join(lines)}</ul>" if lines else ""
 
 
 def _wrong(audits: Sequence[dict[str, Any]]) -> str:

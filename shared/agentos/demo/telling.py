@@ -1,5 +1,6 @@
 """The summary in words."""
 
+import os
 from collections import Counter
 
 from rich.console import Console
@@ -8,20 +9,22 @@ from rich.text import Text
 
 from agentos.demo.summary import Resumed, Summary
 
-SHOWN_REASON = 160
-
 
 def tell(console: Console, summary: Summary) -> None:
     """Print everything that is to be known; the line `effects log: PATH` stands alone, unwrapped."""
     console.print()
     verdict = Text("Recovered.", "bold green") if summary.ok else Text("Not as it must be.", "bold red")
     console.print(verdict, Text(f" {summary.completed} of {summary.items} items in {summary.seconds:g} s"), sep="")
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows(summary):
-        table.add_row(name, value)
-    console.print(table)
+    if console.is_terminal:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows(summary):
+            table.add_row(name, value)
+        console.print(table)
+    else:
+        for name, value in rows(summary):
+            console.print(f"{name + ':':<21}{value}", soft_wrap=True, markup=False)
     for problem in summary.problems:
         console.print(Text(f"problem: {problem}", "bold red"))
     console.print(f"report: {summary.report}", soft_wrap=True, highlight=False, markup=False)
@@ -39,12 +42,14 @@ def rows(summary: Summary) -> list[tuple[str, Text]]:
             ("resumed from", resumed_from(summary.resumed)),
             ("artifact changed", f"{summary.corrupted}"),
         ]
-    told += [("checkpoint rejected", f"{r.item} #{r.checkpoint}: {_short(r.reason)}") for r in summary.rejected]
-    again = (
-        f", {summary.llm_calls_made_again} of them again: the kill cut the first off"
-        if summary.llm_calls_made_again
-        else ""
-    )
+    folder = os.path.dirname(summary.effects_log) + os.sep
+    told += [
+        ("checkpoint rejected", f"{each.item} #{each.checkpoint}: {each.reason.replace(folder, '')}")
+        for each in summary.rejected
+    ]
+    again = ""
+    if summary.llm_calls_made_again:
+        again = f", {summary.llm_calls_made_again} of them again because the kill came before the answer"
     told += [
         ("tool calls", f"{summary.calls_executed} executed, {summary.calls_replayed} replayed, "
                        f"{summary.calls_repaired} repaired"),
@@ -69,7 +74,3 @@ def resumed_from(resumed: tuple[Resumed, ...]) -> str:
     each = ", ".join(f"{one.item} #{one.checkpoint} ({one.checkpoint_type})" for one in resumed)
     count = Counter(one.checkpoint_type for one in resumed)
     return f"{each or 'none'}" + (f"  [{', '.join(f'{n} {kind}' for kind, n in count.items())}]" if each else "")
-
-
-def _short(reason: str) -> str:
-    return reason if len(reason) <= SHOWN_REASON else reason[: SHOWN_REASON - 1] + "…"

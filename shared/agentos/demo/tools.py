@@ -15,7 +15,7 @@ def look_into_log(call: ToolCall, arguments: dict[str, Any]) -> Any:
 
 
 def register(app: App) -> None:
-    """Give `app` the three tools."""
+    """Give `app` its tools."""
 
     @app.tool("list_distributions", on_doubt="retry")
     def list_distributions(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -28,6 +28,13 @@ def register(app: App) -> None:
             arguments["item"], arguments["site"], arguments["first"], arguments["last"]
         )  # fmt: skip
         effects.append(arguments["folder"], call, "verify_files", arguments, began, result)
+        return result
+
+    @app.tool("check_requirements", on_doubt="probe", probe=look_into_log, safe_to_repeat=True)
+    def check_requirements(call: ToolCall, arguments: dict[str, Any]) -> dict[str, Any]:
+        began = time.time()
+        result = distributions.check_requirements(arguments["item"], arguments["site"])
+        effects.append(arguments["folder"], call, "check_requirements", arguments, began, result)
         return result
 
     @app.tool(

@@ -54,9 +54,10 @@ class Lines:
         self._console.print(Text(f"{clock(self._began)}  {text}", style), soft_wrap=True)
 
     def show(self, look: Look) -> None:
-        text = f"{look.done}/{len(look.items)} items done; " + ", ".join(
-            f"{worker.label} {worker.state} {len(look.held_by(worker.worker_id))} held" for worker in look.workers
-        )
+        told = [f"{each.label} {each.state}, holds {len(look.held_by(each.worker_id))}" for each in look.crew]
+        if look.loners:
+            told.append(f"run alone {len(_held_alone(look))}")
+        text = f"{look.done}/{len(look.items)} items done; {'; '.join(told)}"
         at, before = self._last
         if text != before and time.monotonic() - at >= PLAIN_EVERY_S:
             self._last = (time.monotonic(), text)
@@ -86,7 +87,7 @@ class Screen:
         self._live.stop()
 
     def _drawn(self) -> RenderableType:
-        story = Panel(Text("\n").join(self._story), title="what happened", title_align="left", border_style="dim")
+        story = Panel(Group(*self._story), title="what happened", title_align="left", border_style="dim")
         if self._look is None:
             return story
         return Group(self._progress(self._look), self._workers(self._look), story)
@@ -99,10 +100,13 @@ class Screen:
 
     def _workers(self, look: Look) -> RenderableType:
         table = Table(box=None, padding=(0, 2), header_style="dim")
-        for name in ("worker", "pid", "state", "beat", "leases"):
-            table.add_column(name, no_wrap=True)
-        for worker in look.workers:
+        for name, width in (("worker", 10), ("pid", 8), ("state", 12), ("beat", 10), ("leases", None)):
+            table.add_column(name, no_wrap=True, min_width=width)
+        for worker in look.crew:
             table.add_row(*self._cells(look, worker))
+        if look.loners:
+            held = _held_alone(look)
+            table.add_row("run alone", "", f"{len(look.loners)} processes", "", f"{len(held)}  {', '.join(held)}")
         return table
 
     def _cells(self, look: Look, worker: WorkerRow) -> list[str | Text]:
@@ -113,3 +117,8 @@ class Screen:
             worker.label, str(worker.pid), Text(worker.state, style), f"{worker.beat_age_s:.1f} s ago",
             Text(f"{len(held)}  {names}", "bold red" if worker.state in ("late", "dead") else "", overflow="ellipsis"),
         ]  # fmt: skip
+
+
+def _held_alone(look: Look) -> list[str]:
+    """Items that were taken from a dead worker and run in a process of their own now."""
+    return [look.name_of(item.item_id) for worker in look.loners for item in look.held_by(worker.worker_id)]

@@ -26,6 +26,23 @@ class Look:
         """What a worker holds."""
         return [item for item in self.items if item.place == "held" and item.worker_id == worker_id]
 
+    @property
+    def crew(self) -> list[WorkerRow]:
+        """The workers that the conductor started."""
+        return sorted((each for each in self.workers if each.role != "solo"), key=lambda worker: worker.label)
+
+    @property
+    def loners(self) -> list[WorkerRow]:
+        """The processes that run one item each, after it lost its first process."""
+        return [worker for worker in self.workers if worker.role == "solo"]
+
+    def label_of(self, worker_id: int | None) -> str:
+        """A worker's name for people."""
+        worker = next((each for each in self.workers if each.worker_id == worker_id), None)
+        if worker is None:
+            return "a worker"
+        return f"a process of its own ({worker.pid})" if worker.role == "solo" else worker.label
+
     def name_of(self, item_id: int | None) -> str:
         """An item's key."""
         return next((item.key or "(plan)" for item in self.items if item.item_id == item_id), "?")
@@ -95,7 +112,7 @@ def finished_keys(task_id: str) -> Call[frozenset[str]]:
     """The idempotency keys of the calls that had an effect and are recorded as finished."""
     return Call(
         "SELECT key FROM agentos.idempotency_keys WHERE task_id = $1::text AND source = 'tool' AND state = 'finished'"
-        " AND name IN ('verify_files', 'write_artifact')",
+        " AND name IN ('verify_files', 'check_requirements', 'write_artifact')",
         (task_id,),
         lambda rows: frozenset(row["key"] for row in rows),
     )
