@@ -1,13 +1,16 @@
 -- open -> failed, all at once: what a runner does that has used up its iterations.
 
 -- Refused while a living worker other than p_worker holds an item. Checkpoints, ledger and cache stay, so that
--- retry_task goes on from them. Returns how many items were still open.
+-- retry_task goes on from them. Returns how many items were still open; of a task that has ended, none.
 CREATE FUNCTION agentos.give_up(p_task text, p_worker bigint, p_reason text) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE v_ended bigint[];
 BEGIN
     PERFORM agentos.enter_fence(), agentos.require_task(p_task);
     INSERT INTO agentos.task_heads (task_id) VALUES (p_task) ON CONFLICT DO NOTHING;
     PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = p_task FOR UPDATE;
+    IF (SELECT t.status FROM agentos.tasks t WHERE t.task_id = p_task) IN ('completed', 'failed', 'cancelled') THEN
+        RETURN 0;
+    END IF;
     PERFORM agentos.refuse_held(p_task, p_worker);
     WITH free AS (
         DELETE FROM agentos.lease_ready r USING agentos.work_items w
