@@ -85,7 +85,7 @@ def test_it_makes_the_schema_when_asked(empty_database: str, daemons: list[Daemo
 
 
 def _pretend_newer(conn: psycopg.Connection[Any]) -> None:
-    conn.execute("INSERT INTO agentos.migrations (version, name) VALUES (9999, '9999_later.sql')")
+    conn.execute("INSERT INTO agentos.migrations (version, name, digest) VALUES (9999, '9999_later.sql', '')")
 
 
 def test_it_refuses_a_schema_of_a_newer_version(conn: psycopg.Connection[Any], start: Callable[..., Daemon]) -> None:

@@ -27,7 +27,8 @@ OLDEST_SERVER = 15
 _BOOTSTRAP = """
 CREATE SCHEMA IF NOT EXISTS agentos;
 CREATE TABLE IF NOT EXISTS agentos.migrations (
-    version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());
+    version integer PRIMARY KEY, name text NOT NULL, digest text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp());
 CREATE TABLE IF NOT EXISTS agentos.engine (
     one boolean PRIMARY KEY DEFAULT true CHECK (one), digest text NOT NULL, applied_at timestamptz NOT NULL);
 """
@@ -41,13 +42,22 @@ class Migration:
     name: str
     sql: str
 
+    @property
+    def digest(self) -> str:
+        """Identifies its text: a migration that was applied must never change."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """What a database has. `version` None: no schema; 0: a schema without a finished migration."""
+    """What a database has. `version` None: no schema; 0: a schema without a finished migration.
+
+    `altered`: migrations that were applied to it with another text than this version's.
+    """
 
     version: int | None
     engine_digest: str | None
+    altered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +109,10 @@ def schema_state(conn: psycopg.Connection[Any]) -> SchemaState:
         return SchemaState(None, None)
     if not (has_migrations and has_engine):
         return SchemaState(0, None)
-    row = conn.execute(
-        "SELECT (SELECT coalesce(max(version), 0) FROM agentos.migrations), (SELECT digest FROM agentos.engine)"
-    ).fetchone()
-    return SchemaState(*(row or (0, None)))
+    applied: dict[int, str] = dict(conn.execute("SELECT version, digest FROM agentos.migrations").fetchall())
+    engine = conn.execute("SELECT digest FROM agentos.engine").fetchone()
+    altered = tuple(m.name for m in migrations() if applied.get(m.version, m.digest) != m.digest)
+    return SchemaState(max(applied, default=0), engine[0] if engine else None, altered)
 
 
 def check_schema(conn: psycopg.Connection[Any]) -> None:
@@ -115,6 +125,12 @@ def check_schema(conn: psycopg.Connection[Any]) -> None:
         raise SchemaTooNew(
             f"the schema is at version {state.version}, this agentos knows {newest}",
             hint="upgrade agentos-pool on this host; an old worker on a newer schema would be unsafe",
+        )
+    if state.altered:
+        raise SchemaIncomplete(
+            f"the schema was made by a development version: {', '.join(state.altered)} had another text then",
+            hint="no migration leads from there to here; drop the schema (embedded: `agentos db stop`, then "
+            "remove its folder, which `agentos db status` names)",
         )
     if state.version < newest or state.engine_digest is None:
         raise SchemaIncomplete(
@@ -146,13 +162,14 @@ def _apply(conn: psycopg.Connection[Any], known: tuple[Migration, ...]) -> Migra
     conn.execute(_BOOTSTRAP)
     state = schema_state(conn)  # again, under the lock
     done = state.version or 0
-    if done > known[-1].version:
+    if done > known[-1].version or state.altered:
         check_schema(conn)
     pending = [m for m in known if m.version > done]
     for migration in pending:
         conn.execute(migration.sql.encode())
         conn.execute(
-            "INSERT INTO agentos.migrations (version, name) VALUES (%s, %s)", (migration.version, migration.name)
+            "INSERT INTO agentos.migrations (version, name, digest) VALUES (%s, %s, %s)",
+            (migration.version, migration.name, migration.digest),
         )
     digest = engine_digest()
     if functions := state.engine_digest != digest:
