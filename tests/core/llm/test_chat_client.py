@@ -108,7 +108,10 @@ def test_retry_after_may_be_a_date(ask: Ask) -> None:
     assert len(endpoint.requests) == 2
 
 
-@pytest.mark.parametrize("when", ["600", format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)])
+IN_TEN_MINUTES = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
+
+
+@pytest.mark.parametrize("when", ["600", IN_TEN_MINUTES], ids=["seconds", "date"])
 def test_a_retry_after_that_is_too_long_is_not_waited_for(ask: Ask, when: str) -> None:
     with serve(failure(429, retry_after=when)) as endpoint, pytest.raises(LLMError, match=r"come back in \d+ s"):
         ask(endpoint.base_url)
