@@ -1,0 +1,154 @@
+"""`agentos doctor`: each thing that can be wrong is found, with its fix."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from tests.cli.conftest import Command
+from tests.cli.pool import HandWorker
+from tests.cli.test_show import call_tool
+from tests.database import Clock
+
+from agentos.core.process import new_worker_id
+from agentos.store.calls import items, tasks, timeline, workers
+from agentos.store.connect import Database
+
+Conn = psycopg.Connection[Any]
+# The test server runs without fsync, which the doctor says; every test sees these.
+ALWAYS = {"not_durable"}
+
+
+def findings(db: Database, old_s: float = 60.0) -> dict[str, dict[str, Any]]:
+    return {each.finding: each.data for each in db.run(timeline.findings(old_s)) if each.finding not in ALWAYS}
+
+
+def told(done: subprocess.CompletedProcess[str], name: str) -> dict[str, Any]:
+    return next(each for each in json.loads(done.stdout)["findings"] if each["finding"] == name)
+
+
+def test_nothing_is_found_in_a_pool_that_works(db: Database) -> None:
+    db.run(tasks.submit("task-1", "work", "a title", "{}"))
+    HandWorker(db).claim()
+    db.run(workers.lead("coordinator", new_worker_id(), 60))
+    db.run(tasks.submit("task-2", "work", "a title", "{}", delay_s=60))
+    assert findings(db) == {}
+
+
+def test_what_is_wrong_is_told_with_its_fix_and_an_exit_code(agentos: Command, db: Database) -> None:
+    db.run(tasks.submit("task-1", "shell", "a title", "{}"))
+    text = agentos("doctor")
+    assert text.returncode == 1
+    assert "items of kind shell are ready in queue default" in text.stdout
+    assert "Fix: start one: agentos-worker --queue default --allow-kind shell" in text.stdout
+    done = agentos("doctor", "--json", "--deep")
+    assert done.returncode == 1
+    assert told(done, "unroutable")["data"] == {"queue": "default", "kind": "shell"}
+    assert json.loads(done.stdout)["workers_alive"] == 0
+
+
+def test_a_worker_that_does_not_beat_and_what_it_holds(db: Database, clock: Clock) -> None:
+    db.run(tasks.submit("task-1", "work", "a title", "{}"))
+    worker = HandWorker(db, ttl_s=1, label="silent")
+    item = worker.claim()
+    clock.advance(30)
+    found = findings(db)
+    assert found["late_worker"]["label"] == "silent"
+    assert found["late_worker"]["late_s"] >= 28
+    assert (found["orphaned_lease"]["item_id"], found["orphaned_lease"]["task_id"]) == (item.item_id, "task-1")
+    assert found["nobody_leads"]["late_workers"] is True
+
+
+def test_scheduled_items_without_a_coordinator(db: Database) -> None:
+    db.run(tasks.submit("task-1", "work", "a title", "{}", delay_s=60))
+    assert findings(db)["nobody_leads"]["next_due_s"] > 50
+
+
+def test_a_call_in_doubt(db: Database) -> None:
+    db.run(tasks.submit("task-1", "work", "a title", "{}"))
+    worker = HandWorker(db)
+    call_tool(db, worker, worker.claim(), "send it", finish=False)
+    assert "in_doubt" not in findings(db)
+    db.run(workers.declare_dead([worker.worker_id]))
+    found = findings(db)["in_doubt"]
+    assert (found["task_id"], found["tool"], found["on_doubt"]) == ("task-1", "bash", "fail")
+
+
+def test_a_quarantined_item(db: Database, conn: Conn) -> None:
+    db.run(tasks.submit("task-1", "work", "a title", "{}"))
+    worker = HandWorker(db)
+    worker.claim()
+    conn.execute("UPDATE agentos.lease_held SET crashes = 2")
+    db.run(workers.declare_dead([worker.worker_id]))
+    db.run(workers.reclaim())
+    assert findings(db)["quarantined"]["crashes"] == 3
+
+
+def test_an_old_transaction_is_named_by_its_pid(agentos: Command, db: Database, database_dsn: str) -> None:
+    with psycopg.connect(database_dsn, application_name="forgotten") as old:
+        old.execute("SELECT 1")
+        done = agentos("doctor", "--old", "0", "--json")
+        finding = told(done, "old_transaction")
+        assert finding["data"]["pid"] == old.info.backend_pid
+        assert f"pg_terminate_backend({old.info.backend_pid})" in finding["fix"]
+        assert "old_transaction" not in findings(db, old_s=3600)
+
+
+def test_a_shifted_clock(agentos: Command, db: Database, conn: Conn) -> None:
+    name = conn.info.dbname
+    conn.execute(
+        psycopg.sql.SQL("ALTER DATABASE {} SET agentos.clock_offset = '20 s'").format(psycopg.sql.Identifier(name))
+    )
+    assert told(agentos("doctor", "--json"), "clock_shifted")["data"] == {"offset": "20 s"}
+
+
+def test_settings_that_may_lose_commits(db: Database, conn: Conn) -> None:
+    if conn.execute("SHOW fsync").fetchone() == ("on",):
+        pytest.skip("this server is durable")
+    (found,) = [f.data for f in db.run(timeline.findings()) if f.data.get("setting") == "fsync"]
+    assert found == {"setting": "fsync", "value": "off"}
+
+
+def test_partitions_that_end_soon(db: Database, clock: Clock) -> None:
+    clock.advance(5 * 86_400)
+    assert findings(db)["partitions_short"]["days_ahead"] <= 2
+
+
+def test_an_approval_that_waits_is_told_but_is_not_wrong(agentos: Command, db: Database, conn: Conn) -> None:
+    db.run(tasks.submit("task-1", "work", "a title", "{}"))
+    worker = HandWorker(db)
+    db.run(items.ask(worker.fence(worker.claim()), "publish?", "{}"))
+    assert findings(db)["awaits_approval"]["question"] == "publish?"
+    assert told(agentos("doctor", "--json"), "awaits_approval")["note"] is True
+
+
+@pytest.mark.unsound("an item is lost, to see it found")
+def test_a_lost_item_is_found_by_a_deep_look(agentos: Command, db: Database, conn: Conn) -> None:
+    db.run(tasks.submit("task-1", "work", "a title", "{}"))
+    conn.execute("DELETE FROM agentos.lease_ready")
+    assert told(agentos("doctor", "--deep", "--json"), "misplaced")["data"]["places"] == 0
+
+
+def test_a_database_that_cannot_be_used_is_a_finding_of_its_own(agentos: Command, empty_database: str) -> None:
+    done = agentos("doctor", "--dsn", empty_database, "--json")
+    assert done.returncode == 3
+    assert told(done, "database")["fix"] == "run `agentos migrate`, or start with --migrate"
+
+
+def test_functions_of_another_version(agentos: Command, conn: Conn) -> None:
+    conn.execute("UPDATE agentos.engine SET digest = 'other'")
+    assert "agentos migrate" in told(agentos("doctor", "--json"), "schema")["fix"]
+
+
+def test_every_finding_has_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    from agentos.cli import findings as words  # noqa: PLC0415  a name beside the function of this file
+
+    class Anything(dict[str, Any]):
+        def __missing__(self, key: str) -> Any:
+            return {"query": "", "question": "", "kind": "shell", "next_due_s": None}.get(key, 1)
+
+    say: Callable[..., Any] = words.told
+    for name in words._TEXTS:
+        assert say(timeline.Finding(name, Anything())).message

@@ -1,0 +1,112 @@
+"""Submitting, and waiting for the end."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Command
+from tests.cli.pool import HandWorker
+from tests.coordinator.daemon import until
+
+from agentos.store.calls import tasks
+from agentos.store.connect import Database
+
+
+def test_a_task_is_submitted_as_it_was_said(agentos: Command, db: Database) -> None:
+    done = agentos(
+        "submit", "work", '{"n": 12345678901234567890123}', "--task-id", "task-1", "--title", "a title",
+        "--queue", "slow", "--max-attempts", "7", "--delay", "60", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    task, (item,) = db.run(tasks.get_task("task-1")), db.run(tasks.task_items("task-1"))
+    assert task is not None
+    assert (task.title, task.queue, task.payload) == ("a title", "slow", {"n": 12345678901234567890123})
+    assert (item.kind, item.max_attempts, item.place) == ("work", 7, "scheduled")
+    assert json.loads(done.stdout) == {"task_id": "task-1", "item_id": item.item_id}
+
+
+def test_the_payload_comes_from_stdin_or_a_file(agentos: Command, db: Database, tmp_path: Path) -> None:
+    (tmp_path / "payload.json").write_text('{"from": "file"}')
+    first = agentos("submit", "work", "-", stdin='{"from": "stdin"}').stdout.strip()
+    second = agentos("submit", "work", f"@{tmp_path / 'payload.json'}").stdout.strip()
+    payloads = [task.payload for name in (first, second) if (task := db.run(tasks.get_task(name)))]
+    assert payloads == [{"from": "stdin"}, {"from": "file"}]
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [('{"a": 1', "not JSON"), ("[1]", "not an object"), ('{"a": NaN}', "NaN"), ("@/no/such/file", "cannot be read")],
+)
+def test_a_payload_that_cannot_be_used_is_refused(agentos: Command, db: Database, payload: str, says: str) -> None:
+    done = agentos("submit", "work", payload)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert db.run(tasks.list_tasks()) == ()
+
+
+def test_a_task_id_that_is_taken_is_refused_with_the_fix(agentos: Command, db: Database) -> None:
+    db.run(tasks.submit("task-1", "work", "a title", "{}"))
+    done = agentos("submit", "work", "--task-id", "task-1", "--json")
+    assert done.returncode == 2
+    assert "Error: task task-1 exists already" in done.stderr
+    assert "Fix: " in done.stderr
+    assert json.loads(done.stdout)["error"]["type"] == "TaskExists"
+
+
+def test_it_says_when_nobody_alive_serves_the_kind(agentos: Command, db: Database) -> None:
+    assert "no living worker runs shell" in agentos("submit", "shell", "{}").stderr
+    HandWorker(db)
+    assert agentos("submit", "work").stderr == ""
+
+
+def _work_once(db: Database, *, fail: bool) -> threading.Thread:
+    def work() -> None:
+        until(lambda: db.run(tasks.list_tasks()))
+        worker = HandWorker(db)
+        item = worker.claim()
+        worker.fail(item) if fail else worker.complete(item)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_submit_and_wait_prints_the_result(agentos: Command, db: Database) -> None:
+    thread = _work_once(db, fail=False)
+    done = agentos("submit", "work", "--wait", "--json", "--task-id", "task-1")
+    thread.join()
+    assert done.returncode == 0
+    answer = {"task_id": "task-1", "status": "completed", "reason": None, "result": {"answer": 42}}
+    assert json.loads(done.stdout) == answer
+
+
+def test_submit_and_wait_fails_when_the_task_fails(agentos: Command, db: Database) -> None:
+    thread = _work_once(db, fail=True)
+    done = agentos("submit", "work", "--wait")
+    thread.join()
+    assert done.returncode == 1
+    assert "failed" in done.stdout
+    assert "it broke" in done.stdout
+
+
+def test_waiting_ends_with_the_timeout(agentos: Command, db: Database) -> None:
+    db.run(tasks.submit("task-1", "work", "a title", "{}"))
+    done = agentos("wait", "task-1", "--timeout", "0.1")
+    assert done.returncode == 4
+    assert "it goes on" in done.stderr
+
+
+def test_waiting_for_an_unknown_task_is_said_at_once(agentos: Command, database_dsn: str) -> None:
+    assert agentos("wait", "task-1").returncode == 5
+
+
+def test_the_database_of_an_option_counts_more_than_the_variable(
+    agentos: Command, db: Database, database_dsn: str
+) -> None:
+    elsewhere = {"AGENTOS_DSN": "postgresql://nobody@127.0.0.1:1/none"}
+    assert agentos("submit", "work", "--dsn", database_dsn, env=elsewhere).returncode == 0
+    unreachable = agentos("tasks", env=elsewhere)
+    assert unreachable.returncode == 3
+    assert "Fix: check AGENTOS_DSN" in unreachable.stderr
+    assert len(db.run(tasks.list_tasks())) == 1

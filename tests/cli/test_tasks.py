@@ -1,0 +1,102 @@
+"""Listing and operating tasks, and the workers."""
+
+import json
+
+from tests.cli.conftest import Command
+from tests.cli.pool import HandWorker
+
+from agentos.store.calls import items, tasks
+from agentos.store.connect import Database
+
+
+def submit(db: Database, task_id: str) -> None:
+    db.run(tasks.submit(task_id, "work", f"title of {task_id}", "{}"))
+
+
+def test_tasks_are_listed_newest_first_in_plain_columns(agentos: Command, db: Database) -> None:
+    submit(db, "task-1")
+    submit(db, "task-2")
+    done = agentos("tasks")
+    header, newest, oldest = done.stdout.splitlines()
+    assert header.split() == ["TASK", "STATUS", "KIND", "TITLE", "CREATED", "TOOK", "REASON"]
+    assert newest.split()[:2] == ["task-2", "created"]
+    assert oldest.split()[:2] == ["task-1", "created"]
+    assert "\x1b" not in done.stdout
+
+
+def test_tasks_of_one_status(agentos: Command, db: Database) -> None:
+    submit(db, "task-1")
+    submit(db, "task-2")
+    worker = HandWorker(db)
+    worker.fail(worker.claim())
+    found = json.loads(agentos("tasks", "--status", "failed", "--json").stdout)["tasks"]
+    assert [(task["task_id"], task["reason"]) for task in found] == [("task-1", "it broke")]
+    assert agentos("tasks", "--status", "asleep").returncode == 2
+
+
+def test_what_a_task_says_cannot_steer_the_terminal(agentos: Command, db: Database) -> None:
+    db.run(tasks.submit("task-1", "work", "\x1b[31mred\nnext [bold]x[/bold] :smile:", "{}"))
+    lines = agentos("tasks").stdout.splitlines()
+    assert len(lines) == 2
+    assert "\x1b" not in lines[1]
+    assert "[bold]x[/bold] :smile:" in lines[1]
+
+
+def test_a_task_is_cancelled_and_opened_again(agentos: Command, db: Database) -> None:
+    submit(db, "task-1")
+    assert json.loads(agentos("cancel", "task-1", "--reason", "wrong input", "--json").stdout)["status"] == "cancelled"
+    task = db.run(tasks.get_task("task-1"))
+    assert task is not None
+    assert (task.status, task.reason) == ("cancelled", "wrong input")
+    assert "task-1 goes on" not in agentos("cancel", "task-1").stdout
+    assert agentos("cancel", "task-2").returncode == 5
+    # A ready item of a cancelled task ends when it is claimed; by hand, so that there is something to open again.
+    worker = HandWorker(db)
+    item = worker.claim()
+    assert item.cancelled
+    db.run(items.fail(worker.fence(item), '{"message": "cancelled"}', terminal=True, status="cancelled"))
+    assert "1 item(s) are open again" in agentos("retry", "task-1").stdout
+    worker.complete(worker.claim())
+    refused = agentos("retry", "task-1")
+    assert refused.returncode == 2
+    assert "only a failed or cancelled task" in refused.stderr
+
+
+def test_an_approval_is_given_with_the_name_of_who_gave_it(agentos: Command, db: Database) -> None:
+    submit(db, "task-1")
+    worker = HandWorker(db)
+    item = worker.claim()
+    db.run(items.ask(worker.fence(item), "publish?", '{"pages": 3}'))
+    assert "publish?" in agentos("show", "task-1").stdout
+    done = agentos("approve", "task-1", "--by", "alice")
+    assert done.returncode == 0
+    assert "publish? yes" in done.stdout
+    assert db.run(items.approval_of(item.item_id)) is True
+    assert agentos("approve", "task-1").returncode == 2
+
+
+def test_a_rejection_is_an_answer_too(agentos: Command, db: Database) -> None:
+    submit(db, "task-1")
+    worker = HandWorker(db)
+    item = worker.claim()
+    db.run(items.ask(worker.fence(item), "publish?", "{}"))
+    told = json.loads(agentos("approve", "task-1", "--reject", "--json").stdout)
+    assert (told["approved"], told["items"]) == (False, 1)
+    assert db.run(items.approval_of(item.item_id)) is False
+
+
+def test_workers_are_listed_and_their_ids_survive_json(agentos: Command, db: Database) -> None:
+    assert "no worker is alive" in agentos("workers").stderr
+    submit(db, "task-1")
+    worker = HandWorker(db, label="left-hand")
+    worker.claim()
+    (row,) = json.loads(agentos("workers", "--json").stdout)["workers"]
+    assert (row["worker_id"], row["label"], row["state"], row["held"]) == (
+        str(worker.worker_id),
+        "left-hand",
+        "alive",
+        1,
+    )
+    line = agentos("workers").stdout.splitlines()[1]
+    assert "left-hand" in line
+    assert "work in default" in line
