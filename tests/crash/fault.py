@@ -1,0 +1,49 @@
+"""Faults on purpose, inside a worker process: at the n-th time a point is passed the process dies, or a reply is lost.
+
+FAULT="complete before 1": the process kills itself -9 before the first call of agentos.complete is sent.
+FAULT="ledger_finish after 2": after the commit of the second. FAULT="claim lost 1": the reply of the first is dropped.
+Several are joined by ";".
+Points are the SQL functions that AsyncDatabase runs, and what the handlers of tests/worker/app.py name.
+"""
+
+import os
+import re
+import signal
+from collections import Counter
+from typing import Any
+
+FAULTS = {tuple(each.split()) for each in os.environ.get("FAULT", "").split(";") if each}
+passed: Counter[tuple[str, str]] = Counter()
+
+
+def is_now(point: str, when: str) -> bool:
+    """Whether a fault is meant for here, this time."""
+    passed[point, when] += 1
+    return (point, when, str(passed[point, when])) in FAULTS
+
+
+def fault(point: str, when: str) -> None:
+    """Die here, if here is where."""
+    if is_now(point, when):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def install() -> None:
+    """Make every call that an AsyncDatabase runs pass two points."""
+    from agentos.store import connect  # noqa: PLC0415  the module is read by handlers as well, before anything else
+
+    run = connect.arun_call
+
+    async def faulty(conn: Any, call: Any) -> Any:
+        found = re.search(r"agentos\.(\w+)", call.sql)
+        point = found.group(1) if found else ""
+        fault(point, "before")
+        reply = await run(conn, call)
+        if point == "claim" and not getattr(reply, "items", ()):
+            return reply  # only a claim that took something counts
+        fault(point, "after")
+        if is_now(point, "lost"):
+            raise ConnectionError("the reply is lost, on purpose")
+        return reply
+
+    connect.arun_call = faulty

@@ -1,0 +1,149 @@
+"""Handlers for the tests. What they do to the world is a line in the file EFFECTS, written in one append."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.crash.fault import fault
+
+from agentos.core.app import NOT_DONE, App, BlockingContext, Done, TaskContext, ToolCall
+from agentos.core.evidence import Evidence, EvidenceType
+
+app = App()
+LOG = Path(os.environ.get("EFFECTS", "effects.log"))
+
+
+def effect(*words: Any) -> None:
+    """Append a line: what the world remembers."""
+    with LOG.open("a") as file:
+        file.write(" ".join(map(str, words)) + "\n")
+
+
+def happened(*words: Any) -> bool:
+    return LOG.exists() and " ".join(map(str, words)) in LOG.read_text().splitlines()
+
+
+async def until_told(name: str) -> None:
+    """Until the test says `name` (a file beside the log)."""
+    while not LOG.with_name(name).exists():
+        await asyncio.sleep(0.01)
+
+
+def probe(call: ToolCall) -> Any:
+    return Done({"probed": True}) if happened("effect", call.idempotency_key) else NOT_DONE
+
+
+@app.tool("touch_world", on_doubt="probe", probe=probe)
+async def touch_world(call: ToolCall, arguments: Any) -> dict[str, Any]:
+    fault("effect", "before")
+    effect("effect", call.idempotency_key)
+    fault("effect", "after")
+    return {"did": arguments}
+
+
+@app.tool("fragile")
+async def fragile(call: ToolCall, arguments: Any) -> dict[str, Any]:
+    effect("fragile", call.idempotency_key)
+    return {"did": arguments}
+
+
+@app.tool("write_file", on_doubt="retry", produces=lambda result: [artifact(result["path"])])
+def write_file(call: ToolCall, arguments: Any) -> dict[str, Any]:
+    effect("write", call.idempotency_key, "repair" if call.repair else "first")
+    Path(arguments["path"]).write_text("made")
+    return {"path": arguments["path"]}
+
+
+def artifact(path: str) -> Evidence:
+    return Evidence(EvidenceType.ARTIFACT_EXISTS, path)
+
+
+async def generate(prompt: str) -> dict[str, str]:
+    fault("generate", "before")
+    effect("llm", prompt)
+    fault("generate", "after")
+    return {"plan": prompt}
+
+
+@app.task("journey")
+async def journey(ctx: TaskContext, steps: int = 3, pause_after: int | None = None) -> dict[str, Any]:
+    """Plan once, then steps of one effect and one checkpoint each."""
+    state = ctx.snapshot or {"done": []}
+    plan = await ctx.llm("plan", prompt=f"plan {ctx.task_id}", model="m", generate=generate)
+    for step in range(len(state["done"]), steps):
+        await ctx.tool("touch_world", {"step": step})
+        state["done"].append(step)
+        await ctx.checkpoint("iteration_end", state)
+        if pause_after == step:
+            effect("paused", ctx.item_id, ctx.attempt)
+            await until_told("go")
+    return {**plan, **state}
+
+
+@app.task("blocking_journey")
+def blocking_journey(ctx: BlockingContext, steps: int = 3, pause_after: int | None = None) -> dict[str, Any]:
+    """The same in a thread."""
+    state = ctx.snapshot or {"done": []}
+    for step in range(len(state["done"]), steps):
+        ctx.tool("touch_world", {"step": step})
+        state["done"].append(step)
+        ctx.checkpoint("iteration_end", state)
+        if pause_after == step:
+            effect("paused", ctx.item_id, ctx.attempt)
+            while not LOG.with_name("go").exists():
+                time.sleep(0.01)
+    return state
+
+
+@app.task("quick")
+async def quick(ctx: TaskContext, n: int) -> int:
+    effect("ran", n)
+    return n
+
+
+@app.task("wait")
+async def wait(ctx: TaskContext, name: str = "go") -> str:
+    """Say that it runs, and wait to be told."""
+    effect("waiting", ctx.item_id, ctx.attempt, os.getpid())
+    try:
+        await until_told(name)
+    except asyncio.CancelledError:
+        effect("cancelled", ctx.item_id, ctx.attempt, time.monotonic())
+        raise
+    return "told"
+
+
+@app.task("poison")
+async def poison(ctx: TaskContext) -> None:
+    effect("poison", os.getpid())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task("fails_once")
+async def fails_once(ctx: TaskContext) -> str:
+    if ctx.attempt == 1:
+        raise ValueError("the first time")
+    return "second"
+
+
+@app.task("sleepwalker")
+def sleepwalker(ctx: BlockingContext, then: str) -> str:
+    """Wait to be told, then do one durable thing: what a zombie tries when it wakes. In a thread that nobody stops."""
+    effect("waiting", then, ctx.attempt)
+    while not LOG.with_name("go").exists():
+        time.sleep(0.005)
+    try:
+        match then:
+            case "checkpoint":
+                ctx.checkpoint("iteration_end", {"by": ctx.attempt})
+            case "tool":
+                ctx.tool("touch_world", {}, key="once")
+            case "llm":
+                ctx.llm("plan", prompt="zombie", model="m", generate=generate)
+    except BaseException as exc:
+        effect("refused", then, ctx.attempt, type(exc).__name__)
+        raise
+    return f"by attempt {ctx.attempt}"

@@ -1,0 +1,24 @@
+"""A pool of processes for each test that asks for one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.worker.pool import Pool, Sweeping
+
+from agentos.store.connect import Database
+
+
+@pytest.fixture
+def pool(database_dsn: str, db: Database, tmp_path: Path) -> Iterator[Pool]:
+    """Processes on the test's database."""
+    made = Pool(database_dsn, tmp_path / "effects.log", db)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sweeping(db: Database) -> Iterator[Sweeping]:
+    """Leases of the dead are reclaimed and due items promoted, all the time."""
+    with Sweeping(db) as made:
+        yield made

@@ -1,0 +1,138 @@
+"""A pool of real processes on the test's database, and the log outside of it that tells what really happened."""
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.coordinator.daemon import PATIENCE_S, Daemon, until
+
+from agentos.core.app import App, TaskHandle
+from agentos.store.calls import coordinator, tasks, workers
+from agentos.store.connect import Database, connect
+from agentos.store.errors import AgentOSError
+
+ROOT = Path(__file__).parents[2]
+TTL_S = 1.5
+APP = "tests.worker.app:app"
+
+
+@dataclass(slots=True)
+class Pool:
+    """`worker(...)` and `coordinator(...)` start processes; nothing of them outlives the pool."""
+
+    dsn: str
+    log: Path
+    db: Database
+    started: list[Daemon] = field(default_factory=list)
+
+    def worker(
+        self, *args: str, app: str = APP, concurrency: int = 4, ttl: float = TTL_S, grace: float = 5.0,
+        module: str = "agentos.worker", env: dict[str, str] | None = None, wait: bool = True,
+    ) -> Daemon:  # fmt: skip
+        """A worker process; with `wait` it serves when this returns."""
+        options = ["--app", app, "--concurrency", str(concurrency), "--ttl", str(ttl), "--grace", str(grace)]
+        started = Daemon(
+            module, *options, *args,
+            env={"AGENTOS_DSN": self.dsn, "PYTHONPATH": str(ROOT), "EFFECTS": str(self.log), **(env or {})},
+        )  # fmt: skip
+        self.started.append(started)
+        if wait:
+            started.until_said('"serving"')
+        return started
+
+    def coordinator(self, *args: str, ttl: float = TTL_S, sweep: float = 0.1) -> Daemon:
+        """A coordinator process that leads or waits to."""
+        started = Daemon(
+            "agentos.coordinator", "--ttl", str(ttl), "--sweep", str(sweep), *args, env={"AGENTOS_DSN": self.dsn}
+        )
+        self.started.append(started)
+        started.until_said("coordinating")
+        return started
+
+    def submit(self, kind: str, **payload: Any) -> TaskHandle:
+        """A task of one item."""
+        return App(dsn=self.dsn).submit(kind, payload)
+
+    def effects(self, kind: str | None = None) -> list[str]:
+        """The lines of the log, of one kind or of all."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line for line in lines if kind is None or line.split(" ")[0] == kind]
+
+    def repeated(self, kind: str) -> list[str]:
+        """Lines that are in the log more than once."""
+        return [line for line, n in Counter(self.effects(kind)).items() if n > 1]
+
+    def until_effect(self, text: str, timeout_s: float = PATIENCE_S) -> str:
+        """Wait for a line that has `text`."""
+        return until(lambda: next((e for e in self.effects() if text in e), ""), timeout_s=timeout_s, what=text)
+
+    def rows(self, query: str, *args: Any) -> list[tuple[Any, ...]]:
+        """What a query finds now."""
+        with connect(self.dsn) as conn:
+            return conn.execute(query.encode(), args).fetchall()
+
+    def row(self, query: str, *args: Any) -> tuple[Any, ...]:
+        """The one row that a query finds."""
+        (found,) = self.rows(query, *args)
+        return found
+
+    def counters(self, handle: TaskHandle) -> tuple[int, int, int]:
+        """attempt, failures, crashes of a task's only item, wherever it is."""
+        return self.row(
+            "SELECT attempt, failures, crashes FROM agentos.item_places p JOIN agentos.work_items w USING (item_id)"
+            " WHERE w.task_id = %s", handle.task_id,
+        )  # type: ignore[return-value]  # fmt: skip
+
+    def close(self) -> None:
+        """Kill what is left, children too."""
+        for daemon in self.started:
+            with suppress(ProcessLookupError):
+                os.killpg(daemon.process.pid, signal.SIGKILL)
+            daemon.close()
+
+
+def ended(handle: TaskHandle, timeout_s: float = PATIENCE_S) -> str:
+    """The final status of a task."""
+    return until(
+        lambda: (p := handle.db.run(tasks.task_progress(handle.task_id))).ended and p.status, timeout_s=timeout_s,
+        what=f"the end of {handle.task_id}",
+    ) or ""  # fmt: skip
+
+
+@dataclass(slots=True)
+class Sweeping:
+    """What a coordinator does, from a thread of the test: cheaper than a process where none is to be killed."""
+
+    db: Database
+    every_s: float = 0.05
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._sweep, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+
+    def _sweep(self) -> None:
+        while not self._stop.wait(self.every_s):
+            with suppress(AgentOSError):
+                queues = set(self.db.run(workers.promote()))
+                if taken := self.db.run(workers.reclaim()):
+                    queues.update(self.db.run(coordinator.queues_of([lease.item_id for lease in taken])))
+                if queues:
+                    self.db.run(workers.wake(sorted(queues)))
+
+
+Condition = Callable[[], Any]
