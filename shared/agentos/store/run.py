@@ -30,12 +30,12 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class Call(Generic[T_co]):
     """One call of one SQL function. Parameters are `$1`, `$2`, each cast; both drivers take that text."""
 
     sql: LiteralString
     args: tuple[Any, ...]
-    read: Callable[[Sequence[Any]], T]
+    read: Callable[[Sequence[Any]], T_co]
 
 
 @dataclass(frozen=True, slots=True)

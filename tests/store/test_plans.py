@@ -1,0 +1,124 @@
+"""The plans of the hot statements, seen inside the functions by auto_explain, with and without statistics that lie."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from tests.store import engine
+from tests.store.test_scale import FILL
+
+from agentos.store.calls import items, workers
+from agentos.store.connect import Database, OnConnection, connect
+from agentos.store.run import Call
+
+SETTINGS = (
+    "LOAD 'auto_explain'",
+    "SET auto_explain.log_min_duration = 0",
+    "SET auto_explain.log_nested_statements = on",
+    "SET auto_explain.log_format = json",
+    "SET auto_explain.log_level = notice",
+    "SET client_min_messages = notice",
+)
+
+Plans = Callable[[Call[Any]], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def plans_of(database_dsn: str) -> Iterator[Plans]:
+    """`plans_of(call)`: the plans of all statements that the call's functions run."""
+    with connect(database_dsn) as conn:
+        try:
+            for setting in SETTINGS:
+                conn.execute(setting)
+        except psycopg.errors.InsufficientPrivilege:
+            pytest.skip("auto_explain needs a superuser")
+        said: list[str] = []
+        conn.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+
+        def run(call: Call[Any]) -> list[dict[str, Any]]:
+            said.clear()
+            OnConnection(conn).run(call)
+            return [json.loads(text[text.index("{") :]) for text in said if text.startswith("duration")]
+
+        yield run
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def scans(plans: list[dict[str, Any]], table: str) -> set[tuple[str, str | None]]:
+    """How these statements read `table`: (kind of scan, index)."""
+    found = set()
+    for one in plans:
+        for node in nodes(one["Plan"]):
+            if node.get("Relation Name") == table and "Scan" in node["Node Type"]:
+                found.add((node["Node Type"], node.get("Index Name")))
+    return found
+
+
+# The pick, the delete of what it picked, and the look for work that must run alone.
+CLAIMED = {("Index Scan", "lease_ready_pkey"), ("Tid Scan", None), ("Index Only Scan", "lease_ready_pkey")}
+
+
+def claim_call(worker: engine.Worker) -> Call[Any]:
+    return items.claim(worker.worker_id, 0, worker.lanes, 8)
+
+
+@pytest.mark.unsound("its million ready rows are of no item")
+def test_a_claim_walks_the_index_with_no_rows_with_a_million_and_with_statistics_that_lie(
+    db: Database, conn: psycopg.Connection[Any], plans_of: Plans
+) -> None:
+    worker = engine.register(db)
+    (nobodys,) = db.run(workers.lanes_of(["nobody"], ["serves"]))
+    assert scans(plans_of(claim_call(worker)), "lease_ready") == CLAIMED
+    conn.execute("VACUUM ANALYZE agentos.lease_ready")
+    assert scans(plans_of(claim_call(worker)), "lease_ready") == CLAIMED, "analyzed when it was empty"
+    conn.execute(
+        "INSERT INTO agentos.lease_ready SELECT %s, n, n, -n, 0, 0, 0 FROM generate_series(1, 1000000) n", (nobodys,)
+    )
+    assert scans(plans_of(claim_call(worker)), "lease_ready") == CLAIMED, "the statistics say empty"
+    conn.execute("VACUUM ANALYZE agentos.lease_ready")
+    assert scans(plans_of(claim_call(worker)), "lease_ready") == CLAIMED
+    conn.execute("DELETE FROM agentos.lease_ready")
+    assert scans(plans_of(claim_call(worker)), "lease_ready") == CLAIMED, "the statistics say a million"
+
+
+@pytest.mark.unsound("its scheduled rows are of no item")
+def test_promote_walks_the_index_of_run_at_only_as_far_as_what_is_due(
+    conn: psycopg.Connection[Any], plans_of: Plans
+) -> None:
+    conn.execute(
+        "INSERT INTO agentos.scheduled"
+        " SELECT -n, now() + interval '1 h', 1, n, 0, 0, 0 FROM generate_series(1, 100000) n"
+    )
+    conn.execute("VACUUM ANALYZE agentos.scheduled")
+    plans = plans_of(workers.promote())
+    assert ("Index Scan", "scheduled_run_at") in scans(plans, "scheduled")
+    bounded = [
+        node
+        for one in plans
+        for node in nodes(one["Plan"])
+        if node.get("Index Name") == "scheduled_run_at" and "Index Cond" in node
+    ]
+    assert bounded, "without a bound it walks over all that is scheduled"
+
+
+def test_a_fence_and_a_completion_find_their_leases_by_key(
+    db: Database, conn: psycopg.Connection[Any], plans_of: Plans
+) -> None:
+    worker = engine.register(db)
+    conn.execute(FILL, {"lane": worker.lanes[0], "count": 4000})
+    held = worker.claim(4000)
+    conn.execute("VACUUM ANALYZE agentos.lease_held")
+    done = [(item.item_id, item.token, "1") for item in held[:5]]
+    assert {kind for kind, _ in scans(plans_of(items.complete(worker.worker_id, done)), "lease_held")} <= {
+        "Index Scan",
+        "Bitmap Heap Scan",
+    }
+    renewed = scans(plans_of(items.renew(worker.fence(held[9]), 60)), "lease_held")
+    assert renewed == {("Index Scan", "lease_held_pkey")}
