@@ -59,13 +59,16 @@ class Conductor:
         self.folder = _empty_folder(self.folder)
         self._introduce()
         self.watch = Watch(Database.default(self.settings), self.task_id, self.task_id)
-        with Cast(self.folder, self._environment()) as cast:
-            view = open_view(self._console, plain=self.options.plain)
-            try:
-                struck = self._perform(cast, view)
-            finally:
-                view.close()
-                self._cancel_if_open()
+        try:
+            with Cast(self.folder, self._environment()) as cast:
+                view = open_view(self._console, plain=self.options.plain)
+                try:
+                    struck = self._perform(cast, view)
+                finally:
+                    view.close()
+                    self._cancel_if_open()  # what runs is told
+        finally:
+            self._cancel_if_open()  # what was handed back ends
         records = self.watch.records()
         seconds = time.monotonic() - self._began
         return summarise(
@@ -99,7 +102,10 @@ class Conductor:
             look = self.watch.look()
             view.show(look)
             narrator.tell(look)
-            if look.progress.ended or time.monotonic() > deadline:
+            if look.progress.ended:
+                return struck
+            if time.monotonic() > deadline:
+                view.say(f"not done after {self.options.timeout_s:g} s; see the logs in {self.folder}", "bold red")
                 return struck
             _require_running(cast, struck)
             if struck is None and _in_the_middle(look):

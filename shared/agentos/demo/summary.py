@@ -9,7 +9,6 @@ from agentos.demo import artifacts, effects
 from agentos.demo.effects import Effect, Tally
 from agentos.demo.sabotage import Strike
 from agentos.demo.watch import Look, Records
-from agentos.store.calls.timeline import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +85,9 @@ def summarise(
         task_id=task_id, status=look.progress.status, seconds=round(seconds, 1), items=len(look.items),
         completed=look.done, killed_worker=f"{strike.worker} (pid {strike.pid})" if strike else None,
         killed_item=strike.victim_name if strike else None, corrupted=str(strike.artifact) if strike else None,
-        items_held_at_kill=len(strike.held) if strike else 0, seconds_to_first_resume=min(waits, default=None),
-        seconds_to_last_resume=max(waits, default=None), resumed=resumed, rejected=rejected,
+        items_held_at_kill=len(taken_back(strike, look)) if strike else 0,
+        seconds_to_first_resume=min(waits, default=None), seconds_to_last_resume=max(waits, default=None),
+        resumed=resumed, rejected=rejected,
         calls_executed=sum(call.executions for call in records.calls),
         # Asking for a call that is repaired then counts as a replay first.
         calls_replayed=sum(call.replays for call in records.calls) - repairs, calls_repaired=repairs,
@@ -145,14 +145,19 @@ def problems(
         found.append(f"checkpoint {strike.sequence_number} vouches for the changed artifact and was not rejected")
     if not any(each.repair and each.result.get("path") == str(strike.artifact) for each in log):
         found.append(f"the changed artifact {strike.artifact} was not repaired")
-    never = set(strike.held) - {event.item_id for event in look.events if _taken_back(event)}
-    if never:
+    # What it had told the database to complete when it was killed is completed, and needs no recovery.
+    completed = {item.item_id for item in look.items if item.worker_id == strike.worker_id and item.place == "outcome"}
+    if never := set(strike.held) - taken_back(strike, look) - completed:
         found.append(f"{len(never)} items of the killed worker were never taken back")
     return found
 
 
-def _taken_back(event: Event) -> bool:
-    return event.event == "lease_reclaimed"
+def taken_back(strike: Strike, look: Look) -> set[int]:
+    """The items whose lease was taken from the killed worker."""
+    return {
+        event.item_id for event in look.events
+        if event.event == "lease_reclaimed" and event.worker_id == strike.worker_id and event.item_id is not None
+    }  # fmt: skip
 
 
 def _damaged(log: Sequence[Effect]) -> list[str]:
