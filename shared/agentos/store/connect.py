@@ -133,7 +133,7 @@ class Database:
         try:
             with self._pool.connection() as conn:
                 yield conn
-        except psycopg_pool.PoolTimeout as exc:
+        except (psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed) as exc:
             raise_mapped(exc)
 
     def run(self, call: Call[T]) -> T:

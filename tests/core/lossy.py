@@ -1,0 +1,30 @@
+"""A database whose replies get lost: the call happens, and the caller is told that nobody knows."""
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from agentos.store.connect import Database
+from agentos.store.errors import DatabaseUnavailable
+from agentos.store.run import Call
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Lossy:
+    """Loses the first reply of each SQL function named in `lose`. `before`: the call itself is lost, not its reply."""
+
+    db: Database
+    lose: set[str]
+    before: bool = False
+    lost: list[str] = field(default_factory=list)
+
+    def run(self, call: Call[T]) -> T:
+        name = next((each for each in self.lose if f"agentos.{each}(" in call.sql), None)
+        if name is None:
+            return self.db.run(call)
+        self.lose.discard(name)
+        self.lost.append(name)
+        if not self.before:
+            self.db.run(call)
+        raise DatabaseUnavailable("the reply was lost")
