@@ -1,4 +1,4 @@
-"""The SQL surface: every signature and view column against a golden file, the size of functions, who moves what where."""
+"""The SQL surface: signatures and views against a golden file, the size of functions, who moves what where."""
 
 import difflib
 import os
@@ -14,7 +14,8 @@ GOLDEN = Path(__file__).parents[1] / "sql_surface.txt"
 LONGEST = 40
 
 FUNCTIONS = """
-    SELECT format('function %s(%s) -> %s', p.proname, pg_get_function_identity_arguments(p.oid), pg_get_function_result(p.oid))
+    SELECT format('function %s(%s) -> %s', p.proname, pg_get_function_identity_arguments(p.oid),
+                  pg_get_function_result(p.oid))
       FROM pg_proc p WHERE p.pronamespace = 'agentos'::regnamespace ORDER BY 1
 """
 COLUMNS = """
@@ -37,8 +38,8 @@ def test_the_sql_surface_is_the_one_on_record(conn: psycopg.Connection[Any]) -> 
     recorded = GOLDEN.read_text().splitlines()
     difference = "\n".join(difflib.unified_diff(recorded, found, "on record", "found", n=0, lineterm=""))
     assert found == recorded, (
-        f"the SQL surface changed:\n{difference}\nIf that is meant, run REMAKE_SQL_SURFACE=1 pytest {__file__} and commit"
-        f" {GOLDEN.name}; running workers of the former version must still find what they call."
+        f"the SQL surface changed:\n{difference}\nIf that is meant, run REMAKE_SQL_SURFACE=1 pytest {__file__} and"
+        f" commit {GOLDEN.name}; running workers of the former version must still find what they call."
     )
 
 
@@ -83,7 +84,17 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
     """nothing -> ready, scheduled, waiting; ready -> held; held -> anywhere but nothing; parked -> ready or outcome."""
     assert moves() == {
         "lease_ready": {
-            "in": {"submit", "place_new", "release", "answer", "requeue", "promote", "ready_dependants", "repair", "reopen"},
+            "in": {
+                "submit",
+                "place_new",
+                "release",
+                "answer",
+                "requeue",
+                "promote",
+                "ready_dependants",
+                "repair",
+                "reopen",
+            },
             "out": {"claim", "claim_rows_at", "give_up"},
         },
         "lease_held": {"in": {"claim", "claim_rows_at"}, "out": {"end_leases", "reclaim"}},
@@ -108,7 +119,9 @@ def test_a_place_is_never_updated_but_for_its_counters() -> None:
     updated = {
         (name, table, column)
         for name, body in bodies().items()
-        for table, column in re.findall(r"UPDATE agentos\.(lease_ready|lease_held|scheduled|waiting|outcomes)\b.*?SET (\w+)", body)
+        for table, column in re.findall(
+            r"UPDATE agentos\.(lease_ready|lease_held|scheduled|waiting|outcomes)\b.*?SET (\w+)", body
+        )
     }
     assert updated == {("renew", "lease_held", "expires_at"), ("ready_dependants", "waiting", "pending")}
 

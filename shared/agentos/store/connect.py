@@ -16,8 +16,9 @@ import psycopg
 import psycopg_pool
 
 from agentos.store.embedded import EmbeddedServer
-from agentos.store.errors import DatabaseUnavailable
+from agentos.store.errors import ConfigInvalid, DatabaseUnavailable
 from agentos.store.migrate import check_schema, migrate
+from agentos.store.redact import redact
 from agentos.store.run import Call, arun_call, raise_mapped, run_call
 from agentos.store.settings import Settings, load_settings
 
@@ -50,13 +51,19 @@ def connect(dsn: str, *, application: str = APPLICATION) -> psycopg.Connection[A
     """One psycopg connection in autocommit: outside autocommit a mere read pins the vacuum horizon until somebody
     commits.
 
-    Raises DatabaseUnavailable: if the server cannot be reached or refuses the login.
+    Raises DatabaseUnavailable: if the server cannot be reached or refuses the login. ConfigInvalid: if the DSN cannot
+    be read.
     """
     try:
         return psycopg.connect(
             dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=application,
             keepalives_idle=5, keepalives_interval=2, keepalives_count=3, tcp_user_timeout=10_000,
         )  # fmt: skip
+    except psycopg.ProgrammingError as exc:
+        raise ConfigInvalid(
+            f"the DSN cannot be read: {redact(str(exc))}",
+            hint="write AGENTOS_DSN (or --dsn) as postgresql://user:password@host:5432/database",
+        ) from exc
     except psycopg.OperationalError as exc:
         where = _where(dsn)
         raise DatabaseUnavailable(

@@ -24,6 +24,7 @@ SQL: Traversable = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
 """The directory of the .sql files: `agentos/store/sql` in a wheel, `sql/` in a checkout."""
 
 OLDEST_SERVER = 15
+LOCK_WAIT = "10s"
 _BOOTSTRAP = """
 CREATE SCHEMA IF NOT EXISTS agentos;
 CREATE TABLE IF NOT EXISTS agentos.migrations (
@@ -116,9 +117,15 @@ def schema_state(conn: psycopg.Connection[Any]) -> SchemaState:
 
 
 def check_schema(conn: psycopg.Connection[Any]) -> None:
-    """Raises SchemaMissing, SchemaIncomplete or SchemaTooNew: if this version cannot run on the database's schema."""
+    """Raises SchemaMissing, SchemaIncomplete or SchemaTooNew: if this version cannot run on the database's schema.
+
+    Raises DatabaseTooOld. MissingPrivilege: if the role may not use the schema.
+    """
     check_server(conn)
-    state, newest = schema_state(conn), migrations()[-1].version
+    try:
+        state, newest = schema_state(conn), migrations()[-1].version
+    except psycopg.Error as exc:
+        raise_mapped(exc)
     if state.version is None:
         raise SchemaMissing("the database has no agentos schema", hint="run `agentos migrate`, or start with --migrate")
     if state.version > newest:
@@ -137,27 +144,40 @@ def check_schema(conn: psycopg.Connection[Any]) -> None:
             f"the schema is at version {state.version}, this agentos needs {newest}",
             hint="run `agentos migrate` with this version of agentos-pool",
         )
+    if state.engine_digest != engine_digest():
+        raise SchemaIncomplete(
+            "the functions in the database are those of another version of agentos than this one",
+            hint="run `agentos migrate` with the version that all hosts are to use, and upgrade this host to it",
+        )
 
 
 def migrate(conn: psycopg.Connection[Any]) -> MigrationReport:
     """Bring the schema to this version; does nothing when it is there. `conn` must be in autocommit.
 
     Raises SchemaTooNew: if a newer agentos migrated it. MissingPrivilege: if the role may not create the schema.
+    Raises DatabaseBusy: if a transaction that reads from it does not end within 10 s. SchemaIncomplete: if there are
+    tables, and no record of the migrations that made them.
     """
     check_server(conn)
     known = migrations()
-    state = schema_state(conn)
-    if state == SchemaState(known[-1].version, engine_digest()):
-        return MigrationReport((), functions=False, version=known[-1].version)
     try:
+        if schema_state(conn) == SchemaState(known[-1].version, engine_digest()):
+            return MigrationReport((), functions=False, version=known[-1].version)
         with conn.transaction():
             return _apply(conn, known)
+    except psycopg.errors.DuplicateTable as exc:
+        raise SchemaIncomplete(
+            f"the schema agentos has tables, and no record of the migration that made them: {exc.diag.message_primary}",
+            hint="restore agentos.migrations from a backup, or drop the schema (and with it all tasks)",
+        ) from exc
     except psycopg.Error as exc:
         raise_mapped(exc)
 
 
 def _apply(conn: psycopg.Connection[Any], known: tuple[Migration, ...]) -> MigrationReport:
     conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('agentos.migrate', 0))")
+    # After that lock, which others may hold for long. A DDL statement that waits makes everybody behind it wait.
+    conn.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_WAIT,))
     conn.execute("SET LOCAL client_min_messages = warning")
     conn.execute(_BOOTSTRAP)
     state = schema_state(conn)  # again, under the lock
