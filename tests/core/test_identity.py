@@ -16,25 +16,9 @@ def test_the_order_of_keys_in_arguments_does_not_matter() -> None:
 
 
 def test_every_part_of_a_place_makes_another_call() -> None:
-    base: dict[str, Any] = {
-        "task_id": "t",
-        "item_id": 1,
-        "tool": "x",
-        "arguments": "a",
-        "key": None,
-        "ordinal": 0,
-        "nth": 1,
-    }
-    changes: list[dict[str, Any]] = [
-        {},
-        {"item_id": 2},
-        {"tool": "y"},
-        {"arguments": "b"},
-        {"ordinal": 1},
-        {"nth": 2},
-        {"key": "k"},
-    ]
-    keys = {tool_identity(**{**base, **change}).key for change in changes}
+    base: dict[str, Any] = {"item_id": 1, "tool": "x", "arguments": "a", "key": None, "ordinal": 0, "nth": 1}
+    changes: dict[str, Any] = {"item_id": 2, "tool": "y", "arguments": "b", "ordinal": 1, "nth": 2, "key": "k"}
+    keys = {tool_identity("t", **{**base, name: value}).key for name, value in [*changes.items(), ("nth", 1)]}
     assert len(keys) == len(changes) + 1
 
 

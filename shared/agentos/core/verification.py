@@ -32,7 +32,9 @@ class Verifier:
 
     def _world(self, before: datetime | None) -> LocalWorld:
         def recorded(command: str | None) -> RecordedExit | None:
-            return self.db.run(checkpoints.recorded_exit(self.task_id, command, before))
+            # A command that is named counts as it was executed last, a repair after the commit too.
+            until = before if command is None else None
+            return self.db.run(checkpoints.recorded_exit(self.task_id, command, until))
 
         return LocalWorld(recorded_exit_code=recorded, connect=self.db.connection, may_rerun=self.may_rerun)
 
