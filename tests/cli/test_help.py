@@ -19,10 +19,10 @@ def test_help_lists_every_command_and_the_exit_codes(agentos: Command) -> None:
     assert "Exit codes" in done.stdout
 
 
-def test_help_answers_within_half_a_second(agentos: Command) -> None:
+def test_help_answers_within_half_a_second() -> None:
     def seconds() -> float:
         began = time.monotonic()
-        agentos("--help")
+        subprocess.run([sys.executable, "-m", "agentos.cli", "--help"], check=True, capture_output=True)
         return time.monotonic() - began
 
     assert min(seconds() for _ in range(5)) < 0.5

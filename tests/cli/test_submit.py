@@ -3,14 +3,17 @@
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from tests.cli.conftest import Command
 from tests.cli.pool import HandWorker
-from tests.coordinator.daemon import until
+from tests.coordinator.daemon import Daemon, until
 
 from agentos.store.calls import tasks
 from agentos.store.connect import Database
+from agentos.store.errors import DatabaseUnavailable
 
 
 def test_a_task_is_submitted_as_it_was_said(agentos: Command, db: Database) -> None:
@@ -95,6 +98,31 @@ def test_waiting_ends_with_the_timeout(agentos: Command, db: Database) -> None:
     done = agentos("wait", "task-1", "--timeout", "0.1")
     assert done.returncode == 4
     assert "it goes on" in done.stderr
+
+
+def test_waiting_outlives_its_connections(db: Database, conn: psycopg.Connection[Any]) -> None:
+    db.run(tasks.submit("task-1", "work", "a title", "{}"))
+    waiting = Daemon("agentos.cli", "wait", "task-1")
+    try:
+        waiting.until_said("task-1 created")
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        waiting.until_said("looking again")
+        worker = until(lambda: _hand_worker(db))
+        assert worker is not None
+        worker.complete(worker.claim())
+        assert waiting.ended() == 0
+    finally:
+        waiting.close()
+
+
+def _hand_worker(db: Database) -> HandWorker | None:
+    try:
+        return HandWorker(db)
+    except DatabaseUnavailable:  # this process's own connections were ended too
+        return None
 
 
 def test_waiting_for_an_unknown_task_is_said_at_once(agentos: Command, database_dsn: str) -> None:

@@ -56,7 +56,7 @@ def test_a_plan_is_run_and_followed_to_its_end(pool: Daemon, agentos: Command, t
     failed = agentos("run", plan(tmp_path, "exit 3"))
     assert failed.returncode == 1
     assert "second: 'exit 3'" in failed.stdout
-    assert re.search(r"^worker +│ ", pool.said("│") or "worker │ ")
+    assert {line.split("│")[0].strip() for line in pool.lines if "│" in line} == {"coordinator", "worker"}
 
 
 def test_ctrl_c_stops_all_of_them_cleanly(pool: Daemon, db: Database) -> None:
