@@ -37,7 +37,7 @@ def rows(summary: Summary) -> list[tuple[str, Text]]:
     told = [("items", f"{summary.items}, {summary.completed} completed")]
     if summary.killed_worker:
         told += [
-            ("killed", f"{summary.killed_worker} with SIGKILL, holding {summary.items_held_at_kill} items"),
+            ("killed", f"{summary.killed_worker} with SIGKILL; leases taken back: {summary.items_held_at_kill}"),
             ("kill to resume", kill_to_resume(summary)),
             ("resumed from", resumed_from(summary.resumed)),
             ("artifact changed", f"{summary.corrupted}"),
