@@ -1,7 +1,7 @@
 """A database whose replies get lost: the call happens, and the caller is told that nobody knows."""
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agentos.store.connect import Database
 from agentos.store.errors import DatabaseUnavailable
@@ -18,6 +18,9 @@ class Lossy:
     lose: set[str]
     before: bool = False
     lost: list[str] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.db, name)  # its connections and its DSN are the real ones
 
     def run(self, call: Call[T]) -> T:
         name = next((each for each in self.lose if f"agentos.{each}(" in call.sql), None)

@@ -1,0 +1,162 @@
+"""Flows under lost replies and cancellation: nothing is done twice, nobody waits for himself."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+from tests.core.lossy import Lossy
+from tests.store.engine import Worker, register, submit
+
+from agentos.core.evidence import PackVerdict
+from agentos.core.flows.model import generate_once
+from agentos.core.flows.tools import ToolOutcome, ToolPolicy, call_tool
+from agentos.core.identity import prompt_identity, tool_identity
+from agentos.core.lease import Lease
+from agentos.store.calls.items import ClaimedItem
+from agentos.store.calls.tasks import cancel_task
+from agentos.store.connect import AsyncDatabase, Database
+from agentos.store.errors import DatabaseUnavailable, InDoubt, LeaseLost, TaskCancelled
+from agentos.store.run import Flow, adrive, drive
+
+HOLDS = PackVerdict(True, [], "")
+
+
+class Held:
+    """A held item, and its own tool calls and prompts."""
+
+    def __init__(self, db: Database) -> None:
+        submit(db)
+        self.worker: Worker = register(db)
+        (self.item,) = self.worker.claim()
+        self.calls = 0
+
+    def lease(self, item: ClaimedItem | None = None) -> Lease:
+        held = item or self.item
+        return Lease(self.worker.fence(held), "task-1", held.attempt)
+
+    def tool(self, execute: Any = None, policy: ToolPolicy | None = None, **more: Any) -> Flow[ToolOutcome]:
+        identity = tool_identity("task-1", self.item.item_id, "bash", "make", key=None, ordinal=0, nth=1)
+        lease = more.pop("lease", self.lease())
+        return call_tool(
+            identity, lease, self.worker.worker_id, policy or ToolPolicy(), execute or self.count,
+            verify=lambda _: HOLDS, **more,
+        )  # fmt: skip
+
+    def count(self, *_: Any) -> dict[str, int]:
+        self.calls += 1
+        return {"calls": self.calls}
+
+    def prompt(self, generate: Any) -> Flow[Any]:
+        return generate_once(
+            prompt_identity("plan", "p", "m", "task-1"), self.lease(), self.worker.worker_id, generate, expires_s=60
+        )
+
+
+@pytest.fixture
+def held(db: Database) -> Held:
+    return Held(db)
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["reply", "call"])
+@pytest.mark.parametrize("function", ["ledger_begin", "ledger_finish"])
+def test_a_lost_reply_of_the_ledger_executes_nothing_twice(
+    held: Held, db: Database, function: str, before: bool
+) -> None:
+    lossy = Lossy(db, {function}, before=before)
+    assert drive(lossy, held.tool()).result == {"calls": 1}
+    assert lossy.lost == [function]
+    assert drive(db, held.tool()) == ToolOutcome({"calls": 1}, replayed=True, repaired=False)
+    assert held.calls == 1
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["reply", "call"])
+@pytest.mark.parametrize("function", ["cache_begin", "cache_finish"])
+def test_a_lost_reply_of_the_cache_generates_nothing_twice(
+    held: Held, db: Database, function: str, before: bool
+) -> None:
+    lossy = Lossy(db, {function}, before=before)
+    assert drive(lossy, held.prompt(held.count)).output == {"calls": 1}
+    assert lossy.lost == [function]
+    assert drive(db, held.prompt(held.count)).cached is True
+    assert held.calls == 1
+
+
+def test_a_call_that_could_not_be_recorded_is_in_doubt_for_its_own_process_too(
+    held: Held, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentos.core.flows.patience.OUTAGE_WAITS_S", ())
+    with pytest.raises(DatabaseUnavailable):
+        drive(Lossy(db, {"ledger_finish"}, before=True), held.tool())
+    with pytest.raises(InDoubt):
+        drive(db, held.tool())
+    assert drive(db, held.tool(policy=ToolPolicy(on_doubt="retry"))).result == {"calls": 2}
+
+
+def test_a_cancelled_tool_is_in_doubt_and_its_generation_is_given_up(held: Held, db: Database) -> None:
+    """Both on the event loop, where cancelling reaches the flow."""
+
+    async def scenario() -> None:
+        adb = await AsyncDatabase.open(db.dsn)
+        for flow in (held.tool, held.prompt):
+            inside = asyncio.Event()
+
+            async def wait(*_: Any, inside: asyncio.Event = inside) -> None:
+                inside.set()
+                await asyncio.Event().wait()
+
+            running = asyncio.create_task(adrive(adb, flow(wait)))
+            await asyncio.wait_for(inside.wait(), 10)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        with pytest.raises(InDoubt):
+            await adrive(adb, held.tool())
+        assert (await adrive(adb, held.prompt(lambda: "text"))).output == "text"
+        await adb.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_async_tool_is_refused_where_nobody_awaits(held: Held, db: Database) -> None:
+    async def tool(*_: Any) -> None:
+        """Never awaited."""
+
+    with pytest.raises(Exception, match="async"):
+        drive(db, held.tool(tool))
+    assert drive(db, held.tool()).result == {"calls": 1}
+
+
+def test_a_stale_lease_begins_and_finishes_nothing(held: Held, db: Database, conn: psycopg.Connection[Any]) -> None:
+    def lose(*_: Any) -> dict[str, int]:
+        conn.execute("UPDATE agentos.lease_held SET token = gen_random_uuid()")
+        return held.count()
+
+    with pytest.raises(LeaseLost):
+        drive(db, held.tool(lose))
+    with pytest.raises(LeaseLost):
+        drive(db, held.tool())
+    with pytest.raises(LeaseLost):
+        drive(db, held.prompt(held.count))
+    assert held.calls == 1
+    assert conn.execute("SELECT state FROM agentos.tool_ledger").fetchone() == ("begun",)
+
+
+def test_a_cancelled_task_begins_nothing_more(held: Held, db: Database) -> None:
+    db.run(cancel_task("task-1"))
+    with pytest.raises(TaskCancelled):
+        drive(db, held.tool())
+    with pytest.raises(TaskCancelled):
+        drive(db, held.prompt(held.count))
+    assert held.calls == 0
+
+
+def test_a_result_that_stands_for_a_failure_is_recorded_with_it_and_runs_again(
+    held: Held, db: Database, conn: psycopg.Connection[Any]
+) -> None:
+    policy = ToolPolicy(failure=lambda result: OSError("exit 3") if result["exit_code"] else None)
+    with pytest.raises(OSError, match="exit 3"):
+        drive(db, held.tool(lambda _: {"exit_code": 3}, policy))
+    row = conn.execute("SELECT state, exit_code, result ->> 'exit_code', error FROM agentos.tool_ledger").fetchone()
+    assert row == ("failed", 3, "3", "OSError: exit 3")
+    assert drive(db, held.tool(lambda _: {"exit_code": 0}, policy)).replayed is False
