@@ -139,7 +139,9 @@ def test_a_database_that_cannot_be_used_is_a_finding_of_its_own(agentos: Command
 
 def test_functions_of_another_version(agentos: Command, conn: Conn) -> None:
     conn.execute("UPDATE agentos.engine SET digest = 'other'")
-    assert "agentos migrate" in told(agentos("doctor", "--json"), "schema")["fix"]
+    done = agentos("doctor", "--json")
+    assert done.returncode == 3
+    assert "agentos migrate" in told(done, "database")["fix"]
 
 
 def test_every_finding_has_its_words(monkeypatch: pytest.MonkeyPatch) -> None:

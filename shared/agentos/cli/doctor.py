@@ -15,7 +15,7 @@ from agentos.store.calls import tasks, timeline
 from agentos.store.calls.timeline import Finding
 from agentos.store.connect import OnConnection, connect, locate
 from agentos.store.errors import DatabaseError
-from agentos.store.migrate import check_schema, engine_digest, schema_state
+from agentos.store.migrate import check_schema, schema_state
 
 
 def doctor(
@@ -42,8 +42,6 @@ def doctor(
             check_schema(conn)
             about = _about(OnConnection(conn), conn.info.server_version, schema_state(conn).version)
             found = [told(each) for each in OnConnection(conn).run(timeline.findings(old))]
-            if schema_state(conn).engine_digest != engine_digest():
-                found.insert(0, _other_functions())
             if deep:
                 found += [_misplaced(each) for each in OnConnection(conn).run(tasks.misplaced_items())]
             about = {"database": described(target, settings), **about}
@@ -64,13 +62,6 @@ def _about(db: OnConnection, server: int, schema: int | None) -> dict[str, Any]:
         "workers_died_within_an_hour": sum(worker.state == "dead" for worker in workers),
         "coordinator_leads": db.run(timeline.is_led("coordinator")),
     }
-
-
-def _other_functions() -> Told:
-    message = "the functions in the database are of another version of agentos than this one"
-    return Told(
-        "schema", False, message, "run `agentos migrate` with the newest version in use, and upgrade the others", {}
-    )
 
 
 def _misplaced(row: dict[str, Any]) -> Told:
