@@ -30,15 +30,15 @@ def fault(point: str, when: str) -> None:
 
 def install() -> None:
     """Make every call that an AsyncDatabase runs pass two points."""
-    from agentos.store import connect  # noqa: PLC0415  the module is read by handlers as well, before anything else
+    from agentos.store import connect, run  # noqa: PLC0415  handlers read this module too, and need nothing of it
 
-    run = connect.arun_call
+    arun_call = run.arun_call
 
     async def faulty(conn: Any, call: Any) -> Any:
         found = re.search(r"agentos\.(\w+)", call.sql)
         point = found.group(1) if found else ""
         fault(point, "before")
-        reply = await run(conn, call)
+        reply = await arun_call(conn, call)
         if point == "claim" and not getattr(reply, "items", ()):
             return reply  # only a claim that took something counts
         fault(point, "after")
@@ -46,4 +46,4 @@ def install() -> None:
             raise ConnectionError("the reply is lost, on purpose")
         return reply
 
-    connect.arun_call = faulty
+    connect.arun_call = faulty  # type: ignore[attr-defined]

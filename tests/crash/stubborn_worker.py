@@ -17,7 +17,7 @@ def _believe() -> None:
     async def not_told(_: Worker) -> None:
         await asyncio.sleep(0.1)
 
-    Worker._drop_everything = not_told  # type: ignore[method-assign]
+    Worker._drop_everything = not_told  # type: ignore[method-assign,assignment]
 
 
 if __name__ == "__main__":

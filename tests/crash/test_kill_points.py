@@ -21,7 +21,7 @@ NOT_CHARGED = {("claim", "before"), ("complete", "after")}
 """Nothing was held when the process died."""
 
 
-@pytest.mark.parametrize(("point", "when", "nth"), POINTS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("point", "when", "nth"), POINTS, ids=str)
 def test_killed_at_a_durable_point_the_item_completes_elsewhere_with_every_effect_once(
     pool: Pool, sweeping: Sweeping, point: str, when: str, nth: int
 ) -> None:

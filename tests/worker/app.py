@@ -28,7 +28,7 @@ def happened(*words: Any) -> bool:
 
 async def until_told(name: str) -> None:
     """Until the test says `name` (a file beside the log)."""
-    while not LOG.with_name(name).exists():
+    while not LOG.with_name(name).exists():  # noqa: ASYNC110  the test is another process
         await asyncio.sleep(0.01)
 
 
@@ -58,7 +58,7 @@ def write_file(call: ToolCall, arguments: Any) -> dict[str, Any]:
 
 
 def artifact(path: str) -> Evidence:
-    return Evidence(EvidenceType.ARTIFACT_EXISTS, path)
+    return Evidence(EvidenceType.ARTIFACT_EXISTS, "it was written", {"path": path})
 
 
 async def generate(prompt: str) -> dict[str, str]:
@@ -147,3 +147,14 @@ def sleepwalker(ctx: BlockingContext, then: str) -> str:
         effect("refused", then, ctx.attempt, type(exc).__name__)
         raise
     return f"by attempt {ctx.attempt}"
+
+
+@app.task("deaf")
+async def deaf(ctx: TaskContext) -> None:
+    """Goes on, whatever it is told."""
+    effect("waiting", ctx.item_id, ctx.attempt)
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            effect("deaf", ctx.item_id)

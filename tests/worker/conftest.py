@@ -22,3 +22,10 @@ def sweeping(db: Database) -> Iterator[Sweeping]:
     """Leases of the dead are reclaimed and due items promoted, all the time."""
     with Sweeping(db) as made:
         yield made
+
+
+@pytest.fixture
+def hurrying(db: Database) -> Iterator[Sweeping]:
+    """The same, and nobody waits for a retry: what is scheduled is due."""
+    with Sweeping(db, hurry=True) as made:
+        yield made

@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from agentos.core.app import App, TaskHandle
 from agentos.store.calls import coordinator, tasks, workers
 from agentos.store.connect import Database, connect
 from agentos.store.errors import AgentOSError
+from agentos.store.run import Call
 
 ROOT = Path(__file__).parents[2]
 TTL_S = 1.5
@@ -88,7 +88,7 @@ class Pool:
         return self.row(
             "SELECT attempt, failures, crashes FROM agentos.item_places p JOIN agentos.work_items w USING (item_id)"
             " WHERE w.task_id = %s", handle.task_id,
-        )  # type: ignore[return-value]  # fmt: skip
+        )  # fmt: skip
 
     def close(self) -> None:
         """Kill what is left, children too."""
@@ -106,12 +106,16 @@ def ended(handle: TaskHandle, timeout_s: float = PATIENCE_S) -> str:
     ) or ""  # fmt: skip
 
 
+ALL_DUE: Call[None] = Call("UPDATE agentos.scheduled SET run_at = '-infinity' RETURNING 1", (), lambda _: None)
+
+
 @dataclass(slots=True)
 class Sweeping:
     """What a coordinator does, from a thread of the test: cheaper than a process where none is to be killed."""
 
     db: Database
     every_s: float = 0.05
+    hurry: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -128,11 +132,10 @@ class Sweeping:
     def _sweep(self) -> None:
         while not self._stop.wait(self.every_s):
             with suppress(AgentOSError):
+                if self.hurry:
+                    self.db.run(ALL_DUE)
                 queues = set(self.db.run(workers.promote()))
                 if taken := self.db.run(workers.reclaim()):
                     queues.update(self.db.run(coordinator.queues_of([lease.item_id for lease in taken])))
                 if queues:
                     self.db.run(workers.wake(sorted(queues)))
-
-
-Condition = Callable[[], Any]

@@ -20,6 +20,7 @@ from agentos.store.errors import (
     AgentOSError,
     DatabaseUnavailable,
     InvalidInput,
+    InvalidValue,
     LeaseLost,
     NonRetryable,
     ReplayError,
@@ -90,6 +91,8 @@ class Execution:
             raise asyncio.CancelledError
         if item.cancelled:
             raise TaskCancelled("the task was cancelled before it ran")
+        if isinstance(item.payload, InvalidValue):
+            raise item.payload
         lease = Lease(fence, item.task_id, item.attempt)
         verify = verifier(self._sync_db, item.task_id, may_rerun=self._options.allow_shell)
         with holding(lease):
@@ -172,7 +175,10 @@ def _as_text(result: Any, limit: int) -> str:
 
 
 def _message(exc: BaseException) -> str:
-    return (str(exc) or type(exc).__name__)[:2000]
+    try:
+        return (str(exc) or type(exc).__name__)[:2000]
+    except Exception as broken:  # its __str__ is the user's code
+        return f"{type(exc).__name__}, whose text cannot be had: {type(broken).__name__}"
 
 
 def _error(exc: BaseException) -> str:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+from agentos.core.lease import current_lease
 from agentos.core.logs import get_logger
 from agentos.core.presence import Heartbeat
 from agentos.core.process import monotonic
@@ -67,20 +68,14 @@ class Vitals:
                 log.error("the event loop is blocked; interrupting the handler", seconds=round(self.loop_age_s, 1))
                 signal.pthread_kill(main, signal.SIGUSR1)
 
-    def _interrupt(self, _signal: int, frame: FrameType | None) -> None:
+    def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
+        """Raises where the main thread stands if that is under a lease, in a handler or a task it made; anywhere else
+        it would break the loop itself.
+        """
         blocked_s = self.loop_age_s
-        if blocked_s > self._limit_s and _in_handler(frame):  # else it came free between the look and the signal
+        if blocked_s > self._limit_s and current_lease.get() is not None:
             self._ticked = monotonic()
             raise LoopBlocked(
                 f"the handler blocked the event loop for {blocked_s:.1f} s; await what takes long, or make it a plain "
                 f"`def`, which runs in a thread of its own"
             )
-
-
-def _in_handler(frame: FrameType | None) -> bool:
-    """Whether the main thread stands in a handler's code; raising anywhere else would break the loop itself."""
-    while frame is not None:
-        if frame.f_code.co_name == "run_handler":
-            return True
-        frame = frame.f_back
-    return False

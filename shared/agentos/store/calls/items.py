@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from agentos.store.canonical import loads
+from agentos.store.errors import InvalidValue
 from agentos.store.run import Call
 
 
@@ -21,7 +22,10 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedItem:
-    """A work item that is held now. `attempt` counts claims, `failures` raises, `crashes` lost processes."""
+    """A work item that is held now. `attempt` counts claims, `failures` raises, `crashes` lost processes.
+
+    `payload`: an InvalidValue in place of one that cannot be read.
+    """
 
     item_id: int
     token: UUID
@@ -55,8 +59,16 @@ class Claimed:
 
 def _items(rows: Sequence[Any]) -> tuple[ClaimedItem, ...]:
     return tuple(
-        ClaimedItem(**{**dict(row), "payload": loads(row["payload"])}) for row in rows if row["item_id"] is not None
+        ClaimedItem(**{**dict(row), "payload": _payload(row["payload"])}) for row in rows if row["item_id"] is not None
     )
+
+
+def _payload(text: str) -> Any:
+    """One that Postgres took and Python cannot read (1e400, written past this API) must not fail a whole claim."""
+    try:
+        return loads(text, what="payload")
+    except InvalidValue as unreadable:
+        return unreadable
 
 
 def _claimed(rows: Sequence[Any]) -> Claimed:
