@@ -114,8 +114,8 @@ def checkpoint(
     """A checkpoint that can be committed."""
     given: dict[str, Any] = {
         "task_id": task_id, "item_id": item_id, "checkpoint_type": "iteration_end", "snapshot": snapshot,
-        "snapshot_sha256": sha256(snapshot.encode()).hexdigest(), "evidence": "[]", "ordinal": None, "host": "h",
-        "workspace": "/", "step_id": uuid4(),
+        "snapshot_sha256": sha256(snapshot.encode(errors="replace")).hexdigest(), "evidence": "[]", "ordinal": None,
+        "host": "h", "workspace": "/", "step_id": uuid4(),
     }  # fmt: skip
     return NewCheckpoint(**(given | changes))
 

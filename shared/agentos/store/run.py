@@ -167,7 +167,7 @@ def raise_mapped(exc: BaseException) -> NoReturn:
     if isinstance(exc, _UNSENT) and not code:
         raise InvalidValue(
             f"a value was not sent to the database: {_first_line(exc)}",
-            hint="text may hold no NUL and no lone surrogate, a number must fit its column",
+            hint=_HOLDS,
         ) from exc
     if not code or code in _OUTAGES or (code[:2] in _OUTAGE_CLASSES and code not in _BUSY):
         raise DatabaseUnavailable(
@@ -188,10 +188,11 @@ def raise_mapped(exc: BaseException) -> NoReturn:
             f"the database has no (complete) agentos schema: {message}", hint="run `agentos migrate`"
         ) from exc
     if code[:2] in ("22", "54") or code in ("23502", "23514"):
-        raise InvalidValue(f"the database refused a value: {message}", hint=hint, detail=detail) from exc
+        raise InvalidValue(f"the database refused a value: {message}", hint=hint or _HOLDS, detail=detail) from exc
     raise exc
 
 
+_HOLDS = "text may hold no NUL and no lone surrogate, a number must fit its column, JSON must be JSON"
 _UNSENT = (psycopg.DataError, UnicodeEncodeError)
 _OUTAGE_CLASSES = ("08", "28", "53", "57", "58")
 """Connection, login, resources, operator, system: the server is there or not, what was asked is not at fault."""
