@@ -63,51 +63,61 @@ BEGIN
     RETURN v_items;
 END $$;
 
+CREATE TYPE agentos.plan_row AS (
+    n integer, key text, kind text, payload json, depends_on json, queue text, max_attempts integer, timeout_s real
+);
+
 -- The items of p_items; one without a key gets 'item-N', N its place in the task.
-CREATE FUNCTION agentos.plan_rows(p_items text, p_first integer)
-RETURNS TABLE (n integer, key text, kind text, payload json, depends_on json, queue text, max_attempts integer, timeout_s real)
-LANGUAGE sql AS $$
-    SELECT i.n::integer, coalesce(i.key, 'item-' || (p_first + i.n)), i.kind, coalesce(i.payload, '{}'),
-           coalesce(i.depends_on, '[]'), i.queue, coalesce(i.max_attempts, 5), i.timeout_s
+CREATE FUNCTION agentos.plan_rows(p_items text, p_first integer) RETURNS agentos.plan_row[] LANGUAGE sql AS $$
+    SELECT coalesce(array_agg((i.n, coalesce(i.key, 'item-' || (p_first + i.n)), i.kind, coalesce(i.payload, '{}'), i.depends_on,
+                               i.queue, coalesce(i.max_attempts, 5), i.timeout_s)::agentos.plan_row ORDER BY i.n), '{}')
       FROM ROWS FROM (json_to_recordset(p_items::json) AS (key text, kind text, payload json, depends_on json, queue text,
                       max_attempts integer, timeout_s real)) WITH ORDINALITY
            AS i(key, kind, payload, depends_on, queue, max_attempts, timeout_s, n)
 $$;
 
 -- Adds items to a task whose head the caller has locked or just made. An item whose key the task already has is left
--- as it is, so that a planner that died after its commit may say the same again. Returns how many were new.
+-- as it is, so that a planner that died after its commit may say the same again: looked up under that lock, because ON
+-- CONFLICT inserts speculatively, at twice the price. Returns how many were new.
 CREATE FUNCTION agentos.insert_items(p_task text, p_queue text, p_items text, p_rank bigint) RETURNS integer
 LANGUAGE plpgsql AS $$
-DECLARE v_new bigint[]; v_first integer; v_twice text;
+DECLARE v_new bigint[]; v_first integer; v_twice text; v_rows agentos.plan_row[]; v_free boolean;
 BEGIN
     SELECT coalesce(max(seq), 0) INTO v_first FROM agentos.work_items WHERE task_id = p_task;
-    SELECT i.key INTO v_twice FROM agentos.plan_rows(p_items, v_first) i GROUP BY i.key HAVING count(*) > 1 LIMIT 1;
+    v_rows := agentos.plan_rows(p_items, v_first);
+    SELECT i.key INTO v_twice FROM unnest(v_rows) i GROUP BY i.key HAVING count(*) > 1 LIMIT 1;
     IF v_twice IS NOT NULL THEN
         RAISE EXCEPTION 'two items have the key %', v_twice
             USING ERRCODE = 'AG009', HINT = 'give each item a key of its own';
     END IF;
-    WITH made AS (
+    v_free := NOT EXISTS (SELECT 1 FROM unnest(v_rows) i WHERE json_array_length(i.depends_on) > 0);
+    WITH lanes AS MATERIALIZED (
+        SELECT queue, kind, agentos.lane_of(queue, kind) AS lane
+          FROM (SELECT DISTINCT coalesce(i.queue, p_queue) AS queue, i.kind FROM unnest(v_rows) i) d),
+    made AS (
         INSERT INTO agentos.work_items (item_id, task_id, seq, lane, max_attempts, single, timeout_s, rank, key, payload)
-        SELECT nextval('agentos.item_ids'), p_task, v_first + i.n, agentos.lane_of(coalesce(i.queue, p_queue), i.kind),
-               i.max_attempts, false, i.timeout_s, p_rank, i.key, i.payload
-          FROM agentos.plan_rows(p_items, v_first) i ORDER BY i.n
-        ON CONFLICT (task_id, key) WHERE key IS NOT NULL DO NOTHING
-        RETURNING item_id)
-    SELECT coalesce(array_agg(item_id ORDER BY item_id), '{}') INTO v_new FROM made;
-    PERFORM agentos.insert_deps(p_task, p_items, v_first, v_new);
-    PERFORM agentos.place_new(v_new);
+        SELECT nextval('agentos.item_ids'), p_task, v_first + i.n, l.lane, i.max_attempts, false, i.timeout_s, p_rank, i.key,
+               i.payload
+          FROM unnest(v_rows) i LEFT JOIN lanes l ON l.kind = i.kind AND l.queue = coalesce(i.queue, p_queue)
+         WHERE v_first = 0 OR NOT EXISTS (SELECT 1 FROM agentos.work_items w WHERE w.task_id = p_task AND w.key = i.key)
+         ORDER BY i.n
+        RETURNING item_id, lane),
+    placed AS (
+        INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+        SELECT lane, p_rank, nextval('agentos.ready_seqs'), item_id, 0, 0, 0 FROM made WHERE v_free)
+    SELECT coalesce(array_agg(item_id), '{}') INTO v_new FROM made;
+    IF NOT v_free THEN PERFORM agentos.insert_deps(p_task, v_rows, v_new), agentos.place_new(v_new); END IF;
     RETURN cardinality(v_new);
 END $$;
 
 -- The edges of new items (`depends_on`: keys of the same task); an item that was there keeps the needs it is counted by.
 -- Cycles are refused before the call, where the plan is parsed; here an unknown key and an item that needs itself are.
-CREATE FUNCTION agentos.insert_deps(p_task text, p_items text, p_first integer, p_new bigint[]) RETURNS void
+CREATE FUNCTION agentos.insert_deps(p_task text, p_rows agentos.plan_row[], p_new bigint[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE v_bad text;
 BEGIN
     WITH edges AS (
-        SELECT i.key, d.needs FROM agentos.plan_rows(p_items, p_first) i
-         CROSS JOIN LATERAL json_array_elements_text(i.depends_on) AS d(needs)),
+        SELECT i.key, d.needs FROM unnest(p_rows) i CROSS JOIN LATERAL json_array_elements_text(i.depends_on) AS d(needs)),
     resolved AS (
         SELECT e.needs, w.item_id, n.item_id AS needs_id FROM edges e
           JOIN agentos.work_items w ON w.task_id = p_task AND w.key = e.key

@@ -86,6 +86,8 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
         "lease_ready": {
             "in": {
                 "submit",
+                "submit_many",
+                "insert_items",
                 "place_new",
                 "release",
                 "answer",
@@ -98,7 +100,7 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
             "out": {"claim", "claim_rows_at", "give_up"},
         },
         "lease_held": {"in": {"claim", "claim_rows_at"}, "out": {"end_leases", "reclaim"}},
-        "scheduled": {"in": {"submit", "fail"}, "out": {"promote", "end_parked", "give_up"}},
+        "scheduled": {"in": {"submit", "submit_many", "fail"}, "out": {"promote", "end_parked", "give_up"}},
         "waiting": {
             "in": {"place_new", "ask", "reopen"},
             "out": {"ready_dependants", "skip_dependants", "answer", "repair", "end_parked", "give_up"},

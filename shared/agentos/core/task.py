@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
-from uuid import uuid4
 
 from agentos.core.plan import Plan, to_items
+from agentos.core.task_id import new_task_id
 from agentos.core.task_items import checked_items
 from agentos.store.calls import tasks
 from agentos.store.calls.tasks import TaskRow
@@ -72,7 +72,7 @@ class TaskManager:
         Raises TaskExists: if the `task_id` is taken. InvalidPlan: if the items do not fit together. InvalidValue,
         ValueTooLarge: if JSON cannot hold the payload. InvalidInput: if a title or id is empty or too long.
         """
-        task_id = f"task-{uuid4().hex}" if task_id is None else _named("task_id", task_id, 255)
+        task_id = new_task_id() if task_id is None else _named("task_id", task_id, 255)
         title = _named("title", title, 10_000)
         if not 1 <= max_attempts <= 1000 or (timeout_s is not None and timeout_s <= 0):
             raise InvalidInput(

@@ -13,33 +13,48 @@ def checked_items(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The items with a key each. Raises InvalidPlan: with every mistake, by item; nothing has been created then."""
     problems = Problems("items")
     listed = [_item(each, number, problems) for number, each in enumerate(items, start=1)]
-    entries = [
-        Entry(inside("items", at), item["key"], at + 1, [(name, at + 1) for name in item["depends_on"]])
-        for at, item in enumerate(listed)
-    ]
-    check_graph(entries, problems)
+    if any("depends_on" in item for item in listed) or len({item["key"] for item in listed}) < len(listed):
+        check_graph(_entries(listed), problems)
     problems.refuse()
     return listed
 
 
+def _entries(listed: list[dict[str, Any]]) -> list[Entry]:
+    return [
+        Entry(inside("items", at), item["key"], at + 1, [(name, at + 1) for name in item.get("depends_on", ())])
+        for at, item in enumerate(listed)
+    ]
+
+
 def _item(given: object, number: int, problems: Problems) -> dict[str, Any]:
-    path = inside("items", number - 1)
-    item: dict[str, Any] = {"key": f"item-{number}", "depends_on": []}
+    item: dict[str, Any] = {"key": f"item-{number}"}
     if not isinstance(given, Mapping):
-        problems.add(number, path, f"is of type {type(given).__name__}, not a dict")
+        problems.add(number, _path(number), f"is of type {type(given).__name__}, not a dict")
         return item
-    for name in given:
+    for name, value in given.items():
         if name not in _FIELDS:
-            problems.add(number, path, f"has no field {name!r}{did_you_mean(str(name), list(_FIELDS))}")
-    item |= {name: given[name] for name in _FIELDS if given.get(name) is not None}
-    for name, (fits, wanted) in _RULES.items():
-        if name in item and not fits(item[name]):
-            problems.add(number, inside(path, name), f"must be {wanted}, it is {item[name]!r:.60}")
-    if "kind" not in item:
-        problems.add(number, path, "has no kind")
-    if not isinstance(item["key"], str) or not _names(item["depends_on"]):
-        item |= {"key": f"item-{number}", "depends_on": []}  # told above; the graph is checked with what is usable
+            message = f"has no field {name!r}{did_you_mean(str(name), list(_FIELDS))}"
+            problems.add(number, _path(number), message)
+        elif value is not None and (name not in _RULES or _fits(name, value, number, problems)):
+            item[name] = value
+    if given.get("kind") is None:
+        problems.add(number, _path(number), "has no kind")
+    if not item.get("depends_on", True):
+        del item["depends_on"]
     return item
+
+
+def _fits(name: str, value: object, number: int, problems: Problems) -> bool:
+    """What does not fit is told and left out; the graph is checked with what is usable."""
+    fits, wanted = _RULES[name]
+    if fits(value):
+        return True
+    problems.add(number, inside(_path(number), name), f"must be {wanted}, it is {value!r:.60}")
+    return False
+
+
+def _path(number: int) -> str:
+    return inside("items", number - 1)
 
 
 def _text(value: object) -> bool:

@@ -112,8 +112,9 @@ class Database:
     _shared: "dict[tuple[int, str], Database]" = {}  # noqa: RUF012  one pool per process and DSN, on purpose
     _lock = threading.Lock()
 
-    def __init__(self, dsn: str, *, max_size: int = 4) -> None:
+    def __init__(self, dsn: str, *, max_size: int = 10) -> None:
         self.dsn = dsn
+        self._pid = os.getpid()
         self._pool = psycopg_pool.ConnectionPool(
             dsn, min_size=0, max_size=max_size, open=False, max_idle=60, timeout=CONNECT_TIMEOUT_S,
             kwargs={"autocommit": True, "application_name": APPLICATION, "connect_timeout": CONNECT_TIMEOUT_S},
@@ -126,9 +127,14 @@ class Database:
         target = open_target(settings)
         with cls._lock:
             key = (os.getpid(), target.dsn)  # a fork must not share its parent's sockets
-            if key not in cls._shared:
+            if key not in cls._shared or not cls._shared[key].usable:
                 cls._shared[key] = cls(target.dsn)
             return cls._shared[key]
+
+    @property
+    def usable(self) -> bool:
+        """Whether it was made by this process (a fork must not share its parent's sockets) and is not closed."""
+        return self._pid == os.getpid() and not (self._opened and self._pool.closed)
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:

@@ -1,21 +1,24 @@
 """`App`: the handlers and tools of one program, and the door to submit tasks to them."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from uuid import uuid4
+
+import psycopg
 
 from agentos.core.app.arguments import bind
+from agentos.core.app.bulk import checked_ids, submit_all
 from agentos.core.app.handle import TaskHandle
 from agentos.core.evidence import Evidence
 from agentos.core.flows.tools import ToolPolicy
+from agentos.core.task_id import new_task_id
 from agentos.core.tool import Tool, tool_function
 from agentos.core.wake import Waker
 from agentos.store.calls import tasks
 from agentos.store.calls.ledger import OnDoubt
 from agentos.store.canonical import canonical_text
-from agentos.store.connect import Database
+from agentos.store.connect import Database, OnConnection
 from agentos.store.errors import ConfigInvalid, InvalidInput
 from agentos.store.settings import load_settings
 
@@ -43,14 +46,15 @@ class Handler:
 class App:
     """Registers handlers with `@app.task(kind)` and tools with `@app.tool(name)`; `submit` creates tasks.
 
-    `dsn`: the database to submit to; default: AGENTOS_DSN, else the embedded one. Workers that serve the app use their
-    own setting.
+    `dsn`: the database to submit to; default: AGENTOS_DSN when it first submits, else the embedded one. Workers that
+    serve the app use their own setting.
     """
 
     def __init__(self, *, dsn: str | None = None) -> None:
         self.handlers: dict[str, Handler] = {}
         self.tools: dict[str, Tool] = {}
         self._dsn = dsn
+        self._found: Database | None = None
         self._waker: Waker | None = None
 
     def task(
@@ -104,45 +108,90 @@ class App:
         return register
 
     def submit(
-        self, kind: str, payload: Mapping[str, Any] | None = None, *, task_id: str | None = None, title: str | None =
-        None,
-        queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
+        self, kind: str, payload: Mapping[str, Any] | None = None, *, task_id: str | None = None,
+        title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
+        conn: psycopg.Connection[Any] | None = None,
     ) -> TaskHandle:  # fmt: skip
         """Create a task of one item. Blocks for one commit.
 
-        `priority`: one step is worth a minute of waiting. Raises InvalidArguments: if the payload does not fit the
-        handler. InvalidValue, ValueTooLarge: if JSON cannot hold it. TaskExists: if the `task_id` is taken.
+        `priority`: one step is worth a minute of waiting. `conn`: a psycopg connection of the caller's, in whose
+        transaction the task is created, with whatever else that writes; no worker is woken then, they find it at their
+        next poll after the commit, or `wake()` tells them.
+        Raises InvalidArguments: if the payload does not fit the handler. InvalidValue, ValueTooLarge: if JSON cannot
+        hold it. TaskExists: if the `task_id` is taken.
         """
-        handler = self.handlers.get(kind)
-        body = dict(payload or {})
-        if handler is not None:
-            bind(kind, handler.function, body)
-        elif kind not in RESERVED_KINDS and self.handlers:
-            raise InvalidInput(
-                f"this app has no handler for {kind!r}; it has {', '.join(sorted(self.handlers))}",
-                hint="register it with @app.task, or submit through an App() without handlers",
-            )
-        text = canonical_text(body, what="payload")
-        task_id = task_id or f"task-{uuid4().hex}"
+        handler = self._handler(kind)
+        text = _payload(kind, handler, payload or {})
+        task_id = task_id or new_task_id()
         queue = queue or (handler.queue if handler else "default")
         db = self._database()
-        db.run(
+        runner = OnConnection(conn) if conn is not None else db
+        runner.run(
             tasks.submit(
                 task_id, kind, title or kind, text, queue=queue, priority=priority, delay_s=delay_s,
                 max_attempts=handler.max_attempts if handler else 5, timeout_s=handler.timeout_s if handler else None,
             )
         )  # fmt: skip
-        self._wake(db, queue)
+        if conn is None:
+            self.wake(queue)
         return TaskHandle(task_id, db)
+
+    def submit_many(
+        self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
+        title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
+        conn: psycopg.Connection[Any] | None = None,
+    ) -> list[TaskHandle]:  # fmt: skip
+        """Create a task of one item for each payload, all of them or none. Blocks for one commit.
+
+        `task_ids`: one for each payload; default, they are made. The rest as in `submit`. In a transaction of the
+        caller's (`conn`) they stand behind a savepoint: what is refused here leaves that transaction usable.
+        Raises InvalidInput: if there are not as many ids as payloads. InvalidArguments, InvalidValue, ValueTooLarge,
+        TaskExists: as `submit`.
+        """
+        handler = self._handler(kind)
+        texts = [_payload(kind, handler, payload) for payload in payloads]
+        ids = checked_ids(task_ids, len(texts))
+        queue = queue or (handler.queue if handler else "default")
+        db = self._database()
+        submit_all(
+            db, conn, ids, texts, kind=kind, title=title or kind, queue=queue, priority=priority, delay_s=delay_s,
+            max_attempts=handler.max_attempts if handler else 5, timeout_s=handler.timeout_s if handler else None,
+        )  # fmt: skip
+        if conn is None and ids:
+            self.wake(queue)
+        return [TaskHandle(task_id, db) for task_id in ids]
+
+    def wake(self, queue: str = "default") -> None:
+        """Tell the workers of a queue that there is work, soon; returns at once. Only needed after the commit of a
+        transaction that `conn` was given for.
+        """
+        if self._waker is None or self._waker.db is not self._database():
+            self._waker = Waker(self._database())
+        self._waker.wake(queue)
 
     def handle(self, task_id: str) -> TaskHandle:
         """A handle on a task submitted earlier, by anybody."""
         return TaskHandle(task_id, self._database())
 
-    def _database(self) -> Database:
-        return Database.default(load_settings(dsn=self._dsn))
+    def _handler(self, kind: str) -> Handler | None:
+        """What is registered; None: this app has none of its own, or the kind is built in."""
+        handler = self.handlers.get(kind)
+        if handler is None and kind not in RESERVED_KINDS and self.handlers:
+            raise InvalidInput(
+                f"this app has no handler for {kind!r}; it has {', '.join(sorted(self.handlers))}",
+                hint="register it with @app.task, or submit through an App() without handlers",
+            )
+        return handler
 
-    def _wake(self, db: Database, queue: str) -> None:
-        if self._waker is None:
-            self._waker = Waker(db)
-        self._waker.wake(queue)
+    def _database(self) -> Database:
+        """Found once: to read the settings and look for the server takes several times as long as a commit."""
+        if self._found is None or not self._found.usable:
+            self._found = Database.default(load_settings(dsn=self._dsn))
+        return self._found
+
+
+def _payload(kind: str, handler: Handler | None, payload: Mapping[str, Any]) -> str:
+    body = dict(payload)
+    if handler is not None:
+        bind(kind, handler.function, body)
+    return canonical_text(body, what="payload")

@@ -1,5 +1,6 @@
 """Submitting, watching and operating tasks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
@@ -91,6 +92,22 @@ def submit(
         " $9::float8) AS item_id",
         (task_id, kind, title, payload, queue, priority, max_attempts, timeout_s, float(delay_s)),
         lambda rows: int(rows[0]["item_id"]),
+    )
+
+
+def submit_many(
+    task_ids: Sequence[str], kind: str, title: str, payloads: Sequence[str], *, queue: str = "default",
+    priority: int = 0, max_attempts: int = 5, timeout_s: float | None = None, delay_s: float = 0.0,
+) -> Call[tuple[int, ...]]:  # fmt: skip
+    """A task of one item for each id and payload (JSON text), all or none. Returns the items' ids in that order.
+
+    Raises TaskExists: if an id is taken, or is there twice.
+    """
+    return Call(
+        "SELECT agentos.submit_many($1::text[], $2::text, $3::text, $4::text[], $5::text, $6::integer, $7::integer,"
+        " $8::real, $9::float8) AS item_ids",
+        (list(task_ids), kind, title, list(payloads), queue, priority, max_attempts, timeout_s, float(delay_s)),
+        lambda rows: tuple(rows[0]["item_ids"]),
     )
 
 
