@@ -7,17 +7,14 @@ One item plans, one audits each distribution, one reports:
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agentos.core.app import App, TaskContext
 from agentos.core.evidence import Evidence
-from agentos.core.llm import Completion, stand_in_completion
 from agentos.demo import artifacts, effects, tools
 from agentos.demo.report import Report, html_page, markdown
 from agentos.demo.stage import read_notes
-from agentos.store.settings import load_settings
 
 SLICE = 100
 """Files that one call of verify_files looks at."""
@@ -48,10 +45,11 @@ async def distribution(
     ctx: TaskContext, folder: str, pace_s: float, distribution: dict[str, Any]
 ) -> dict[str, Any]:  # fmt: skip
     """Verify, write the findings down, ask for a note and a summary, write the result: a checkpoint after each."""
-    audit = Audit(ctx, folder, distribution, paced(pace_s))
+    audit = Audit(ctx, folder, distribution)
     await audit.verify()
     await audit.write_findings()
     await audit.ask_about_licence()
+    await asyncio.sleep(pace_s)  # a person is to see it, and the kill is to find it between two answers, not inside one
     await audit.write_result()
     return audit.state
 
@@ -71,27 +69,14 @@ def requirements_command(name: str) -> str:
     return f"check what {name} needs"
 
 
-def paced(pace_s: float) -> Callable[[Any], Any] | None:
-    """The stand-in, answering after `pace_s` seconds as a model would; None: a real model is configured."""
-    if load_settings().llm_base_url is not None:
-        return None
-
-    async def answer(prompt: str) -> Completion:
-        await asyncio.sleep(pace_s)
-        return stand_in_completion(prompt)
-
-    return answer
-
-
 class Audit:
     """One item. `state` is its snapshot; each step does nothing when the state says that it is done."""
 
-    def __init__(self, ctx: TaskContext, folder: str, known: dict[str, Any], generate: Any) -> None:
+    def __init__(self, ctx: TaskContext, folder: str, known: dict[str, Any]) -> None:
         self.ctx = ctx
         self.folder = folder
         self.known = known
         self.name: str = known["name"]
-        self.generate = generate
         self.state: dict[str, Any] = ctx.snapshot or {
             "name": self.name, "version": known["version"], "licence": known["licence"], "next": 0, "files": 0,
             "bytes": 0, "without_hash": 0, "wrong": 0, "shown": [],
@@ -126,7 +111,7 @@ class Audit:
         """Many distributions share a licence, so one paid answer serves them all."""
         if "licence_note" not in self.state:
             prompt = f"{self.known['licence']}: what does this licence ask of whoever ships the code? One line."
-            self.state["licence_note"] = await self.ctx.llm("licence", prompt=prompt, generate=self.generate)
+            self.state["licence_note"] = await self.ctx.llm("licence", prompt=prompt)
             await self.ctx.checkpoint("llm_response", self.state, self.evidence("findings"))
 
     async def write_result(self) -> None:
@@ -136,7 +121,7 @@ class Audit:
                 f"{self.name} {self.known['version']}: {self.known['about'] or 'no description'} "
                 f"[{self.state['files']} files verified, {self.state['wrong']} differ] One line for an audit."
             )
-            self.state["summary"] = await self.ctx.llm("summary", prompt=prompt, generate=self.generate)
+            self.state["summary"] = await self.ctx.llm("summary", prompt=prompt)
             told = {key: value for key, value in self.state.items() if key not in ("next", "attempt")}
             self.state["result"] = await self.write(f"{self.name}.json", told)
             await self.ctx.checkpoint("state_transition", self.state, self.evidence("findings", "result"))

@@ -34,7 +34,7 @@ WORKERS, CONCURRENCY = 2, 8
 START_S = 60.0
 LOOK_S = 0.1
 PACED_TOTAL_S = 30.0
-"""With very many distributions the stand-in answers faster, so that all its answers take no longer than this."""
+"""With very many distributions the pauses are shorter, so that all of them take no longer than this."""
 
 
 class Conductor:
@@ -78,7 +78,7 @@ class Conductor:
     def _introduce(self) -> None:
         files = distributions.total_files(self.listed)
         where = "your own database" if self.settings.dsn else f"the embedded database in {self.settings.data_dir}"
-        model = self.settings.llm_model or f"a stand-in that takes {self._pace_s():.1f} s for an answer"
+        model = self.settings.llm_model or "a stand-in"
         for line in (
             f"Audit of {len(self.listed)} distributions, {files:,} files, on {where}: {WORKERS} workers with "
             f"{CONCURRENCY} items each, and a coordinator.",
@@ -143,7 +143,7 @@ class Conductor:
         return min(self.options.pace_s, PACED_TOTAL_S * CONCURRENCY / max(len(self.listed), 1))
 
     def _strike(self, workers: list[Process], view: View) -> Strike | None:
-        done = strike(self.watch, workers)
+        done = strike(self.watch, workers, quiet=self.settings.llm_base_url is None)
         if done is not None:
             kill = Kill(done.worker, done.pid, done.at, done.victim_name, done.artifact.name)
             self._notes = replace(self._notes, kill=kill)

@@ -22,7 +22,7 @@ exit codes:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`pace_s`: seconds the stand-in model takes for an answer. `limit`: audit only so many distributions."""
+    """`pace_s`: seconds each item pauses between its two answers. `limit`: audit only so many distributions."""
 
     dsn: str | None
     out: Path | None
@@ -47,7 +47,7 @@ def parse_options(argv: Sequence[str] | None = None, prog: str | None = None) ->
     add("--out", type=Path, metavar="FOLDER", help="where report, artifacts, effects log and logs go; must be empty")
     ttl = "time without a beat after which a worker of the demo counts as dead (default 3; elsewhere it is 15)"
     add("--ttl", dest="ttl_s", type=_seconds, default=3.0, metavar="SECONDS", help=ttl)
-    pace = "time the stand-in model takes to answer (default 1); less when there are very many distributions"
+    pace = "pause of each item between its two answers (default 1); less when there are very many distributions"
     add("--pace", dest="pace_s", type=_seconds, default=1.0, metavar="SECONDS", help=pace)
     add("--limit", type=_count, metavar="N", help="audit only the N largest distributions")
     add("--timeout", dest="timeout_s", type=_seconds, default=300.0, metavar="SECONDS", help="give up (default 300)")

@@ -38,22 +38,23 @@ class Strike:
     artifact: Path
 
 
-def strike(watch: Watch, workers: Sequence[Process]) -> Strike | None:
-    """Kill one of them, if one holds such an item now."""
+def strike(watch: Watch, workers: Sequence[Process], *, quiet: bool) -> Strike | None:
+    """Kill one of them, if one holds such an item now. `quiet`: and asks no model: an answer that the kill cuts off is
+    paid for and recorded nowhere, by any system."""
     look = watch.look()
     newest = _newest(watch.checkpoints())
     for worker in workers:
-        if not worker.ended() and _vulnerable(look, newest, worker.pid) and (done := _strike(watch, worker)):
+        if not worker.ended() and _vulnerable(look, newest, worker.pid) and (done := _strike(watch, worker, quiet)):
             return done
     return None
 
 
-def _strike(watch: Watch, worker: Process) -> Strike | None:
+def _strike(watch: Watch, worker: Process, quiet: bool) -> Strike | None:
     worker.freeze()
     try:
         look, newest = watch.look(), _newest(watch.checkpoints())
         found = _vulnerable(look, newest, worker.pid)
-        if found is None:
+        if found is None or (quiet and watch.is_asking({item.item_id for item in look.held_by(found[0])})):
             return None
         worker_id, item_id, checkpoint = found
         held = {item.item_id: _sequence(newest.get(item.item_id)) for item in look.held_by(worker_id)}

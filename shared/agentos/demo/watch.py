@@ -1,5 +1,6 @@
 """What the database says about the demo's task, read again and again: the conductor sees what anybody could see."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -93,6 +94,11 @@ class Watch:
     def checkpoints(self) -> tuple[CheckpointSummary, ...]:
         """All checkpoints, superseded ones too."""
         return self.db.run(timeline.task_checkpoints(self.task_id, MANY))
+
+    def is_asking(self, item_ids: Set[int]) -> bool:
+        """Whether one of these items waits for a model's answer now."""
+        prompts = self.db.run(timeline.task_prompts(self.task_id, MANY))
+        return any(prompt.state == "generating" and prompt.item_id in item_ids for prompt in prompts)
 
     def records(self) -> Records:
         """Everything, for the summary."""
