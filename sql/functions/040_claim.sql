@@ -34,10 +34,12 @@ $$;
 -- Takes up to p_limit items from p_lanes, in the order given, oldest rank first. The pick is MATERIALIZED (otherwise
 -- LIMIT may run more than once and over-claim) and deletes by ctid, which a lease_ready row never changes.
 -- A last row of nulls says: work waits in p_solo, the lanes of items that must run alone.
--- The planner settings keep one plan, the index in order, whatever stale statistics say.
+-- The planner settings keep one plan, the index in order, whatever stale statistics say. Without jit = off a server
+-- before 18 compiles that plan at every claim: there a plan that is forced costs 1e10.
 CREATE FUNCTION agentos.claim(p_worker bigint, p_epoch integer, p_lanes integer[], p_limit integer, p_solo integer[])
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
+SET jit = off AS $$
 DECLARE v_held agentos.lease_held[]; v_taken bigint;
 BEGIN
     PERFORM agentos.hold_epoch(p_worker, p_epoch);

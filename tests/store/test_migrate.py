@@ -81,8 +81,10 @@ def test_a_current_database_is_left_alone(database_dsn: str, conn: psycopg.Conne
     assert written().fetchall() == before
 
 
-def test_a_current_database_is_recognised_while_somebody_else_migrates(conn: psycopg.Connection[Any]) -> None:
-    with connect(conn.info.dsn) as other, other.transaction():
+def test_a_current_database_is_recognised_while_somebody_else_migrates(
+    database_dsn: str, conn: psycopg.Connection[Any]
+) -> None:
+    with connect(database_dsn) as other, other.transaction():
         other.execute("SELECT pg_advisory_xact_lock(hashtextextended('agentos.migrate', 0))")
         assert migrate(conn).applied == ()
 
@@ -204,11 +206,11 @@ def test_a_role_that_may_not_use_the_schema_is_told(database_dsn: str, poor_role
 
 
 def test_a_migration_that_somebody_blocks_gives_up_with_a_name_for_it(
-    conn: psycopg.Connection[Any], monkeypatch: Any
+    database_dsn: str, conn: psycopg.Connection[Any], monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(migrating, "LOCK_WAIT", "50ms")
     conn.execute("UPDATE agentos.engine SET digest = 'of another version'")
-    with connect(conn.info.dsn) as reader, reader.transaction():
+    with connect(database_dsn) as reader, reader.transaction():
         reader.execute("SELECT * FROM agentos.tasks")
         with pytest.raises(DatabaseBusy) as caught:
             migrate(conn)

@@ -28,6 +28,7 @@ COLUMNS = """
 
 
 def surface(conn: psycopg.Connection[Any]) -> list[str]:
+    conn.execute("SET search_path = ''")  # the embedded server's role is called as the schema: names would lack it
     return [row[0] for query in (FUNCTIONS, COLUMNS) for row in conn.execute(query).fetchall()]
 
 
