@@ -158,3 +158,29 @@ async def deaf(ctx: TaskContext) -> None:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             effect("deaf", ctx.item_id)
+
+
+@app.task("busy")
+async def busy(ctx: TaskContext) -> None:
+    """A side effect every 20 ms until told."""
+    n = 0
+    while not LOG.with_name("go").exists():
+        n += 1
+        await ctx.tool("tick", {"n": n}, execute=_tick)
+        await asyncio.sleep(0.02)
+
+
+async def _tick(_call: ToolCall, _arguments: Any) -> None:
+    effect("busy", time.monotonic())
+
+
+@app.task("acknowledged", max_attempts=20)
+async def acknowledged(ctx: TaskContext, steps: int = 5) -> list[int]:
+    """Every checkpoint whose commit was acknowledged is in the log, too."""
+    done: list[int] = ctx.snapshot or []
+    for step in range(len(done), steps):
+        await ctx.tool("touch_world", {"step": step})
+        done.append(step)
+        committed = await ctx.checkpoint("iteration_end", done)
+        effect("ack", ctx.task_id, committed.sequence_number)
+    return done

@@ -1,0 +1,113 @@
+"""What a worker costs when there is nothing to do, and what it answers to probes."""
+
+import json
+import signal
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+from tests.conftest import forget_process_caches
+from tests.coordinator.daemon import Daemon, until
+from tests.worker.pool import Pool
+
+OTHERS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND backend_type = 'client backend' AND application_name LIKE 'agentos%%'"
+)
+SHOW = "SELECT application_name, state, query FROM pg_stat_activity WHERE datname = current_database()"
+COMMITS = "SELECT xact_commit + xact_rollback, extract(epoch FROM clock_timestamp())::float8 FROM pg_stat_database"
+COMMITS += " WHERE datname = current_database()"
+
+
+def connections(pool: Pool) -> int:
+    """The worker's; the test keeps none but the one that asks."""
+    pool.db.close()
+    forget_process_caches()
+    return int(until(lambda: pool.row(OTHERS)[0]))
+
+
+def commits_per_s(pool: Pool, seconds: float) -> float:
+    before, since = pool.row(COMMITS)
+    signal.sigtimedwait([], seconds)  # nothing to wait for: an idle worker is measured by the clock
+    after, now = pool.row(COMMITS)
+    return float((after - before - 2) / (now - since))  # without the looks of this test: a login and a statement
+
+
+def test_an_idle_worker_at_the_defaults_asks_at_most_twice_a_second_over_at_most_four_connections(pool: Pool) -> None:
+    pool.worker(ttl=15, concurrency=8)
+    handles = [pool.submit("quick", n=n) for n in range(50)]
+    assert [handle.result(20) for handle in handles] == list(range(50))
+    assert connections(pool) <= 4, pool.rows(SHOW)
+    rates = [commits_per_s(pool, 4) for _ in range(3)]  # some windows count what was committed, or vacuumed, before
+    print(f"an idle worker: {min(rates):.2f} statements a second")
+    assert min(rates) <= 2.0
+    assert connections(pool) <= 4
+
+
+def test_probes_tell_whether_it_lives_and_whether_it_serves(pool: Pool) -> None:
+    port = free_port()
+    worker = pool.worker("--health-port", str(port), grace=30)
+    assert (probe(port, "/live"), probe(port, "/ready"), probe(port, "/else")) == (200, 200, 404)
+    handle = pool.submit("wait")
+    pool.until_effect("waiting")
+    with pool.db.connection() as locker, locker.transaction():
+        locker.execute("SELECT 1 FROM agentos.workers FOR UPDATE")
+        until(lambda: probe(port, "/ready") == 503)
+        assert probe(port, "/live") == 200
+    until(lambda: probe(port, "/ready") == 200)
+    worker.signal(signal.SIGTERM)
+    until(lambda: probe(port, "/ready") == 503)
+    assert probe(port, "/live") == 200
+    pool.log.with_name("go").touch()
+    assert handle.result(20) == "told"
+    assert worker.ended() == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["--ttl", "3", "--beat", "2"], 2, "AGENTOS_BEAT_S"),
+        (["--app", "tests.worker.app"], 2, "module:name"),
+        (["--app", "no_such_module:app"], 2, "cannot import"),
+        (["--app", "tests.worker.app:LOG"], 2, "not an App"),
+        (["--allow-kind", "rockets"], 2, "rockets"),
+        (["--dsn", "postgresql://nobody@127.0.0.1:1/none"], 3, "cannot connect"),
+    ],
+)
+def test_what_cannot_be_used_is_said_with_the_fix(pool: Pool, args: list[str], code: int, says: str) -> None:
+    worker = Daemon("agentos.worker", *args, env={"AGENTOS_DSN": pool.dsn})
+    assert worker.ended() == code
+    assert says in "".join(worker.lines)
+    assert "Traceback" not in "".join(worker.lines)
+
+
+def test_a_health_port_that_is_taken_is_said(pool: Pool) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))  # noqa: S104  where the worker listens
+        taken.listen()
+        worker = pool.worker("--health-port", str(taken.getsockname()[1]), wait=False)
+        assert worker.ended() == 2
+    assert "choose a free port" in "".join(worker.lines)
+    assert "Traceback" not in "".join(worker.lines)
+
+
+def test_its_log_lines_are_json_and_name_the_item(pool: Pool) -> None:
+    worker = pool.worker()
+    handle = pool.submit("fails_once")
+    line = json.loads(worker.until_said("attempt failed"))
+    assert (line["task_id"], line["attempt"], line["error_type"]) == (handle.task_id, 1, "ValueError")
+
+
+def probe(port: int, path: str) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

@@ -1,0 +1,73 @@
+"""Many items, many workers: none is lost, none runs twice."""
+
+import json
+from collections import Counter
+
+from tests.coordinator.daemon import until
+from tests.worker.pool import Pool, Sweeping
+
+from agentos.store.calls import tasks
+from agentos.store.run import Call
+
+ITEMS = 20_000
+ENDED = "SELECT count(*) FROM agentos.outcomes"
+
+
+def submit_many(count: int) -> Call[None]:
+    """`count` tasks of kind quick in one statement."""
+    return Call(
+        "SELECT count(agentos.submit('task-' || n, 'quick', 'a title', json_build_object('n', n)::text, 'default', 0,"
+        " 5, NULL, 0)) FROM generate_series(1, $1::integer) n",
+        (count,),
+        lambda _: None,
+    )
+
+
+def test_two_workers_drain_20_000_items_each_exactly_once(pool: Pool) -> None:
+    pool.db.run(submit_many(ITEMS))
+    for _ in range(2):
+        pool.worker(concurrency=50, ttl=15, wait=False)
+    until(lambda: pool.row(ENDED) == (ITEMS,), timeout_s=90)
+    ran = Counter(pool.effects("ran"))
+    assert len(ran) == ITEMS
+    assert ran.most_common(1)[0][1] == 1
+    shares = pool.rows(
+        "SELECT count(*), max(attempt), max(failures + crashes) FROM agentos.outcomes GROUP BY worker_id"
+    )
+    assert len(shares) == 2
+    assert {(attempt, charged) for _, attempt, charged in shares} == {(1, 0)}
+    (seconds,) = pool.row("SELECT extract(epoch FROM max(finished_at) - min(claimed_at)) FROM agentos.outcomes")
+    print(f"{ITEMS} items by two workers: {ITEMS / float(seconds):.0f}/s, shares {[n for n, *_ in shares]}")
+
+
+def test_two_workers_that_complete_the_last_two_items_of_a_task_at_once_finish_it(pool: Pool) -> None:
+    count = 60
+    for n in range(count):
+        items = json.dumps([{"key": key, "kind": "wait", "payload": {"name": f"go-{n}"}} for key in ("a", "b")])
+        pool.db.run(tasks.create_task(f"task-{n}", "a title", items=items))
+    for _ in range(2):
+        pool.worker(concurrency=count, ttl=15, wait=False)
+    until(lambda: len(pool.effects("waiting")) == 2 * count)
+    assert len({line.split(" ")[3] for line in pool.effects("waiting")}) == 2
+    for n in range(count):
+        pool.log.with_name(f"go-{n}").touch()
+    until(lambda: pool.row("SELECT count(*) FROM agentos.tasks WHERE status = 'completed'") == (count,))
+    assert pool.row("SELECT max(open_items), min(open_items) FROM agentos.task_heads") == (0, 0)
+
+
+def test_a_worker_killed_under_load_loses_and_doubles_nothing(pool: Pool, sweeping: Sweeping) -> None:
+    pool.db.run(submit_many(6000))
+    victim = pool.worker(concurrency=50)
+    pool.worker(concurrency=50)
+    until(lambda: pool.row(ENDED)[0] > 1000)
+    victim.kill()
+    until(lambda: pool.row(ENDED) == (6000,), timeout_s=90)
+    ran = Counter(pool.effects("ran"))
+    assert len(ran) == 6000
+    again = {line.split(" ")[1] for line, n in ran.items() if n > 1}
+    crashed = {
+        task.split("-")[1]
+        for (task,) in pool.rows("SELECT task_id FROM agentos.events WHERE event = 'lease_reclaimed'")
+    }
+    assert again <= crashed  # what ran and was not recorded runs again, nothing else
+    assert pool.row("SELECT max(crashes), max(failures) FROM agentos.outcomes") == (1, 0)
