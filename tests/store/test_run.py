@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any, LiteralString
 
+import asyncpg
 import psycopg
 import pytest
 from tests.drivers import Driver
@@ -20,7 +21,7 @@ from agentos.store.errors import (
     TaskExists,
     UnknownTask,
 )
-from agentos.store.run import Call, Flow, Invoke, Sleep, adrive, do, drive, invoke
+from agentos.store.run import Call, Flow, Invoke, Sleep, adrive, arun_call, do, drive, invoke
 
 
 def one(sql: LiteralString, *args: Any) -> Call[Any]:
@@ -124,6 +125,22 @@ def test_what_takes_too_long_is_busy_and_the_session_lives(runner: Driver, setti
         session.run(one("SELECT pg_advisory_xact_lock(4711)"))
     assert "nothing was written" in (caught.value.hint or "")
     assert session.run(one("SELECT 1")) == 1
+
+
+async def test_a_connection_whose_state_the_driver_lost_is_dropped_and_counts_as_not_answering() -> None:
+    class Confused:
+        ended = False
+
+        async def fetch(self, *_: Any) -> Any:
+            raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+        def terminate(self) -> None:
+            self.ended = True
+
+    conn = Confused()
+    with pytest.raises(DatabaseUnavailable):
+        await arun_call(conn, one("SELECT 1"))
+    assert conn.ended
 
 
 def test_a_read_only_server_counts_as_not_answering(runner: Driver) -> None:

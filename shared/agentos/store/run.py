@@ -159,6 +159,9 @@ async def arun_call(conn: Any, call: Call[T]) -> T:
         return call.read(await conn.fetch(call.sql, *call.args))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
         raise_mapped(exc)
+    except asyncpg.InternalClientError as exc:  # a server that went away while the connection was idle, now and then
+        conn.terminate()
+        raise_mapped(exc)
 
 
 def raise_mapped(exc: BaseException) -> NoReturn:
