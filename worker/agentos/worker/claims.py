@@ -45,6 +45,13 @@ class Claims:
         self._ambiguous = False
         return claimed
 
+    async def at_risk(self) -> int:
+        """This worker's share of the leases that may be reclaimed before long, and must then run alone."""
+        if not self._solo:
+            return 0
+        risk = await self._db.run(workers.leases_at_risk(self._lanes))
+        return -(-risk.leases // max(risk.workers, 1))
+
     def doubt(self) -> None:
         """Memory and database may disagree: `adopt` before the next claim."""
         self._ambiguous = True

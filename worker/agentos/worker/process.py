@@ -30,7 +30,7 @@ from agentos.worker.listener import listen
 from agentos.worker.options import Options
 from agentos.worker.outage import TROUBLE, reason
 from agentos.worker.running import Attempt, Held, Stop
-from agentos.worker.solo import NEXT_S, SoloChildren
+from agentos.worker.solo import SoloChildren
 from agentos.worker.threads import DaemonThreads
 from agentos.worker.vitals import Vitals
 
@@ -42,8 +42,9 @@ POLL_JITTER = (0.7, 1.0)
 """Never longer than `poll_s`: without LISTEN what another worker hands back is found within that."""
 LAST_WORDS_S = 4.0
 """What a drain may take beyond its grace."""
-SOLO_IDLE_S = 3.0
-"""A solo child leaves after this long without work."""
+SOLO_IDLE = 1.0
+"""A solo child leaves after this many TTLs without work: it may have been started while one runs out."""
+SOLO_POLL_S = 0.25
 
 
 class Worker:
@@ -61,6 +62,7 @@ class Worker:
         self._presence: Presence | None = None
         self._dead = asyncio.Event()
         self._pause = 0.1
+        self._prepared_at = monotonic()
 
     async def run(self) -> None:
         """Serve until `stop`. Raises DatabaseUnavailable and its neighbours: only before it ever served."""
@@ -164,7 +166,7 @@ class Worker:
                 continue
             if claimed or self.held:
                 idle_since = monotonic()
-            elif self.options.solo and monotonic() - idle_since > SOLO_IDLE_S:
+            elif self.options.solo and monotonic() - idle_since > SOLO_IDLE * self.options.settings.ttl_s:
                 log.info("nothing left that must run alone")
                 return
             await self._wait_for_change(claimed)
@@ -180,6 +182,9 @@ class Worker:
         if monotonic() - self._compared_at > COMPARE_S:
             await self._claims.adopt(self.held)
             self._compared_at = monotonic()
+        if monotonic() - self._prepared_at > self.options.settings.beat_s:
+            self._solo.prepare(await self._claims.at_risk())
+            self._prepared_at = monotonic()
         free = self.options.concurrency - len(self.held)
         claimed = await self._claims.claim(max(free, 0), self.held)
         for item in claimed.items:
@@ -199,8 +204,10 @@ class Worker:
             await asyncio.sleep(0)  # more is likely there: only let the handlers run
             return
         poll = self.options.settings.poll_s * random.uniform(*POLL_JITTER)
+        if claimed.solo_waiting or self.options.solo:
+            poll = min(poll, SOLO_POLL_S)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(poll, NEXT_S) if claimed.solo_waiting else poll):
+            async with asyncio.timeout(poll):
                 await self.held.changed.wait()
 
     async def _wait_out(self, exc: BaseException) -> None:

@@ -1,9 +1,11 @@
 """Child processes for items that took their process down once: each runs alone until it passes or is quarantined.
 
 A child is an ordinary worker with `--solo`: it claims from the solo lanes only, one item at a time, and leaves when
-there are none. A poison item then kills its child and nobody else. Children are forked from a server process that has
-imported agentos and nothing of the user's: an interpreter that imports it anew needs most of a second of a core each,
-and after the loss of many workers that is the time the items would wait.
+there are none. A poison item then kills its child and nobody else.
+
+After the loss of many workers the start of these processes is what their items would wait for. So they are started
+while the TTL of the lost ones runs out, and forked from a server process that has imported agentos and nothing of the
+user's: an interpreter that imports it anew needs most of a second of a core.
 """
 
 import asyncio
@@ -37,16 +39,27 @@ class SoloChildren:
         self._starting: asyncio.Task[None] | None = None
 
     def wanted(self) -> None:
-        """Items wait that must run alone."""
+        """Items wait that must run alone: how many is not known, so ever more children are started for them."""
         since_s = monotonic() - self._started_at
-        if self._argv is None or since_s < NEXT_S or (self._starting and not self._starting.done()):
-            return
-        self._burst = 1 if since_s > FORGET_S else self._burst * 2
-        self._children = [child for child in self._children if child.is_alive()]
-        if room := min(self._burst, self._limit - len(self._children)):
-            self._starting = asyncio.create_task(self._start(self._argv, room))
+        if since_s > NEXT_S:
+            self._burst = 1 if since_s > FORGET_S else self._burst * 2
+            self._start(len(self._living()) + self._burst)
 
-    async def _start(self, argv: tuple[str, ...], count: int) -> None:
+    def prepare(self, count: int) -> None:
+        """So many items may soon have to run alone: their processes are there when they do."""
+        if count > 0:
+            self._start(count)
+
+    def _living(self) -> list[BaseProcess]:
+        self._children = [child for child in self._children if child.is_alive()]
+        return self._children
+
+    def _start(self, count: int) -> None:
+        missing = min(count, self._limit) - len(self._living())
+        if self._argv is not None and missing > 0 and (self._starting is None or self._starting.done()):
+            self._starting = asyncio.create_task(self._fork(self._argv, missing))
+
+    async def _fork(self, argv: tuple[str, ...], count: int) -> None:
         for _ in range(count):
             child = _forking.Process(target=_child, args=(argv,), name="agentos-solo")
             try:
@@ -67,8 +80,8 @@ class SoloChildren:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every child."""
-        for child in self._children:
-            if child.pid and child.is_alive():
+        for child in self._living():
+            if child.pid:
                 os.kill(child.pid, number)
 
 

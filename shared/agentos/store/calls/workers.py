@@ -37,6 +37,14 @@ class LocalWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class AtRisk:
+    """Leases whose worker is half-way to being declared dead, and living workers."""
+
+    leases: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
 class BlockedLease:
     """A lease without a living worker that could not be locked, and who seems to lock it."""
 
@@ -87,6 +95,15 @@ def lanes_of(queues: Sequence[str], kinds: Sequence[str]) -> Call[tuple[int, ...
         "SELECT lane FROM agentos.lanes_of($1::text[], $2::text[])",
         (list(queues), list(kinds)),
         lambda rows: tuple(row["lane"] for row in rows),
+    )
+
+
+def leases_at_risk(lanes: Sequence[int], limit: int = 1000) -> Call[AtRisk]:
+    """What may be reclaimed in these lanes before long; counts up to `limit` leases."""
+    return Call(
+        "SELECT * FROM agentos.leases_at_risk($1::integer[], $2::integer)",
+        (list(lanes), limit),
+        lambda rows: AtRisk(**dict(rows[0])),
     )
 
 
