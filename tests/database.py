@@ -34,7 +34,7 @@ FAST = {
 
 COUNTS = """
     SELECT t.task_id, t.open_items, agentos.count_open(t.task_id) AS counted FROM agentos.task_heads t
-     WHERE t.open_items IS NOT NULL AND t.status IS NULL AND t.open_items <> agentos.count_open(t.task_id)
+     WHERE t.open_items IS NOT NULL AND t.open_items <> agentos.count_open(t.task_id)
 """
 
 
@@ -152,7 +152,7 @@ def _with_template(admin_dsn: str) -> Iterator[TestServer]:
 
 
 def assert_sound(dsn: str) -> None:
-    """Fail unless every item of the database is in exactly one place and every open head counts its open items."""
+    """Fail unless every item of the database is in exactly one place and every head counts its open items."""
     with connect(dsn) as conn:
         if conn.execute("SELECT to_regclass('agentos.misplaced_items')").fetchone() == (None,):
             return

@@ -144,6 +144,24 @@ def test_a_cancelled_task_goes_on_when_it_is_retried(runner: Driver) -> None:
     assert engine.status(runner) == "completed"
 
 
+def test_a_cancelled_task_whose_items_were_all_completed_is_completed_when_it_is_retried(runner: Driver) -> None:
+    """Its last item was claimed before the cancel and completed after it."""
+    engine.create(runner, "task-1", {"a": []})
+    runner.run(tasks.cancel_task("task-1"))
+    worker = engine.register(runner)
+    worker.complete(*worker.claim())
+    assert engine.status(runner) == "cancelled"
+    assert runner.run(tasks.retry_task("task-1")) == 0
+    assert engine.status(runner) == "completed"
+
+
+def test_a_cancelled_task_without_items_is_open_again_when_it_is_retried(runner: Driver) -> None:
+    runner.run(tasks.create_task("task-1", "a title"))
+    runner.run(tasks.cancel_task("task-1"))
+    runner.run(tasks.retry_task("task-1"))
+    assert engine.status(runner) == "created"
+
+
 def test_two_retries_at_once_open_the_items_once(runner: Driver, conn: psycopg.Connection[Any]) -> None:
     engine.create(runner, "task-1", {"a": [], "b": []})
     worker = engine.register(runner)

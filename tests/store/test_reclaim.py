@@ -146,6 +146,21 @@ def test_a_reclaim_can_wait_for_a_locked_lease_and_says_when_it_waited_in_vain(r
     assert [t.item_id for t in runner.run(reclaim_blocked([item.item_id], 0.05))] == [item.item_id]
 
 
+def test_leases_at_risk_are_those_of_workers_half_way_to_their_end(runner: Driver, clock: Any) -> None:
+    for n in range(3):
+        engine.submit(runner, f"task-{n}")
+    late, alive = engine.register(runner, ttl_s=20), engine.register(runner, ttl_s=600)
+    late.claim(2)
+    alive.claim(1)
+    assert runner.run(workers.leases_at_risk(late.lanes)) == workers.AtRisk(leases=0, workers=2)
+    clock.advance(11)
+    assert runner.run(workers.leases_at_risk(late.lanes)) == workers.AtRisk(leases=2, workers=1)
+    assert runner.run(workers.leases_at_risk(late.lanes, 1)).leases == 1
+    assert runner.run(workers.leases_at_risk([987_654])).leases == 0
+    runner.run(workers.beat(late.worker_id, 0))
+    assert runner.run(workers.leases_at_risk(late.lanes)).leases == 0
+
+
 def test_promote_moves_what_is_due_oldest_first_up_to_its_limit(runner: Driver, clock: Any) -> None:
     for n in range(4):
         engine.submit(runner, f"task-{n}", delay_s=10 * (n + 1), queue="q" if n % 2 else "default")

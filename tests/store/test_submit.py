@@ -9,7 +9,7 @@ from tests.drivers import Driver
 from tests.store import engine
 
 from agentos.store.calls import items, tasks, workers
-from agentos.store.errors import InvalidDependency, LeaseLost, TaskExists, UnknownTask
+from agentos.store.errors import InvalidDependency, InvalidValue, LeaseLost, TaskExists, UnknownTask
 
 
 def test_a_submitted_item_is_ready_and_its_task_is_created(runner: Driver) -> None:
@@ -95,6 +95,26 @@ def test_a_plan_that_cannot_be_run_whole_is_refused_whole(
         runner.run(tasks.create_task("task-1", "a title", items=json.dumps(plan)))
     assert caught.value.hint
     assert [engine.count(conn, t) for t in ("task_records", "task_heads", "work_items", "lease_ready")] == [0] * 4
+
+
+def test_many_tasks_are_submitted_at_once_or_none_of_them(runner: Driver, conn: psycopg.Connection[Any]) -> None:
+    names = [f"task-{n}" for n in range(50)]
+    made = runner.run(tasks.submit_many(names, "shell", "many", [f'{{"n":{n}}}' for n in range(50)]))
+    assert len(set(made)) == 50
+    claimed = engine.register(runner).claim(100)
+    assert [(item.item_id, item.task_id, item.payload) for item in claimed] == [
+        (made[n], names[n], {"n": n}) for n in range(50)
+    ]
+    for taken in (["new-1", "task-7", "new-2"], ["new-1", "new-2", "new-1"]):
+        with pytest.raises(TaskExists, match=taken[1] if "task-7" in taken else "new-1"):
+            runner.run(tasks.submit_many(taken, "shell", "many", ["{}"] * 3))
+    for names, payloads in ((["a", "b"], ["{}"]), (["a"], ["{}", "{}"]), (["a", "b"], ["{}", "{"])):
+        with pytest.raises(InvalidValue):
+            runner.run(tasks.submit_many(names, "shell", "many", payloads))
+    assert runner.run(tasks.submit_many([], "shell", "many", [])) == ()
+    assert engine.count(conn, "task_records") == 50
+    runner.run(tasks.submit_many(["late"], "shell", "many", ["{}"], delay_s=60))
+    assert engine.place(runner, "late") == "scheduled"
 
 
 def held_planner(runner: Driver) -> tuple[engine.Worker, items.ClaimedItem]:

@@ -1,6 +1,7 @@
 """The SQL surface: signatures and views against a golden file, the size of functions, who moves what where."""
 
 import difflib
+import inspect
 import os
 import re
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 
 import psycopg
 
+from agentos.store.calls import cache, checkpoints, coordinator, items, ledger, tasks, timeline, workers
 from agentos.store.migrate import SQL, engine_sql
 
 GOLDEN = Path(__file__).parents[1] / "sql_surface.txt"
 LONGEST = 40
+CALLS = (cache, checkpoints, coordinator, items, ledger, tasks, timeline, workers)
 
 FUNCTIONS = """
     SELECT format('function %s(%s) -> %s', p.proname, pg_get_function_identity_arguments(p.oid),
@@ -127,6 +130,18 @@ def test_a_place_is_never_updated_but_for_its_counters() -> None:
         )
     }
     assert updated == {("renew", "lease_held", "expires_at"), ("ready_dependants", "waiting", "pending")}
+
+
+def test_every_call_has_a_test() -> None:
+    called = " ".join(file.read_text("utf-8") for file in GOLDEN.parent.rglob("*.py"))
+    made = [
+        name
+        for module in CALLS
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    assert len(made) > 50
+    assert [name for name in made if not re.search(rf"\b{name}\(", called)] == []
 
 
 def test_every_sql_file_is_numbered_and_says_what_it_is() -> None:
