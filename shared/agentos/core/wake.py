@@ -21,7 +21,7 @@ class Waker:
     """Collects queues and tells their workers, from a daemon thread."""
 
     def __init__(self, db: Database) -> None:
-        self.db = db
+        self._db = db
         self._queues: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -61,6 +61,6 @@ class Waker:
 
     def _notify(self, names: set[str]) -> None:
         try:
-            self.db.run(workers.wake(sorted(names)))
+            self._db.run(workers.wake(sorted(names)))
         except AgentOSError as exc:
             log.debug("wake-up not sent; the workers' poll finds the work", error=str(exc).splitlines()[0])

@@ -165,8 +165,9 @@ class App:
         """Tell the workers of a queue that there is work, soon; returns at once. Only needed after the commit of a
         transaction that `conn` was given for.
         """
-        if self._waker is None or self._waker.db is not self._database():
-            self._waker = Waker(self._database())
+        db = self._database()
+        if self._waker is None:
+            self._waker = Waker(db.beside())
         self._waker.wake(queue)
 
     def handle(self, task_id: str) -> TaskHandle:
@@ -187,6 +188,7 @@ class App:
         """Found once: to read the settings and look for the server takes several times as long as a commit."""
         if self._found is None or not self._found.usable:
             self._found = Database.default(load_settings(dsn=self._dsn))
+            self._waker = None
         return self._found
 
 
