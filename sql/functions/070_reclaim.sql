@@ -88,8 +88,24 @@ BEGIN
     WITH woken AS (DELETE FROM agentos.waiting k WHERE k.item_id = ANY (v_ready) RETURNING *)
     INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
     SELECT lane, rank, nextval('agentos.ready_seqs'), item_id, attempt, failures, crashes FROM woken;
-    v_fixed := cardinality(v_tasks) + cardinality(v_ready);
+    v_fixed := cardinality(v_tasks) + cardinality(v_ready) + agentos.end_cancelled(p_limit);
     RETURN v_fixed;
+END $$;
+
+-- Cancelled tasks whose running items were given back instead of ended (a drain, a crash, a failure): nobody has to
+-- claim them again for the task to end.
+CREATE FUNCTION agentos.end_cancelled(p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE v record; v_ended integer := 0;
+BEGIN
+    FOR v IN SELECT t.task_id, t.reason FROM agentos.task_heads t
+              WHERE t.cancel_requested AND t.status IS NULL AND agentos.count_open(t.task_id) > 0
+                AND NOT EXISTS (SELECT 1 FROM agentos.work_items w JOIN agentos.lease_held h USING (item_id)
+                                 WHERE w.task_id = t.task_id)
+              ORDER BY t.task_id LIMIT p_limit FOR UPDATE OF t SKIP LOCKED LOOP
+        PERFORM agentos.cancel_task(v.task_id, v.reason);
+        v_ended := v_ended + 1;
+    END LOOP;
+    RETURN v_ended;
 END $$;
 
 CREATE FUNCTION agentos.count_open(p_task text) RETURNS integer LANGUAGE sql AS $$

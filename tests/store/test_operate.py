@@ -47,6 +47,33 @@ def test_a_one_item_task_is_cancelled_while_it_runs(runner: Driver) -> None:
     assert (task.status, task.reason) == ("cancelled", "not wanted")
 
 
+@pytest.mark.parametrize("left", ["released", "failed", "crashed"])
+@pytest.mark.parametrize("single", [True, False])
+def test_a_cancelled_task_ends_although_its_running_item_was_given_back(
+    runner: Driver, left: str, single: bool
+) -> None:
+    if single:
+        engine.submit(runner)
+    else:
+        engine.create(runner, "task-1", {"a": [], "b": ["a"]})
+    worker = engine.register(runner)
+    (item,) = worker.claim()
+    runner.run(tasks.cancel_task("task-1", "not wanted"))
+    assert runner.run(workers.repair()) == 0
+    match left:
+        case "released":
+            runner.run(items.release(worker.worker_id, [(item.item_id, item.token)]))
+        case "failed":
+            runner.run(items.fail(worker.fence(item), engine.ERROR))
+        case _:
+            engine.crash(runner, worker)
+    assert runner.run(workers.repair()) == 1
+    task = runner.run(tasks.get_task("task-1"))
+    assert task is not None
+    assert (task.status, task.reason) == ("cancelled", "not wanted")
+    assert runner.run(workers.repair()) == 0
+
+
 @pytest.mark.parametrize("parked", ["scheduled", "approval"])
 def test_a_parked_item_ends_with_its_task(runner: Driver, parked: str) -> None:
     engine.submit(runner, delay_s=60 if parked == "scheduled" else 0)
