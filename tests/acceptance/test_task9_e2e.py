@@ -22,6 +22,8 @@ if __name__ == "__main__":
     venv = ROOT / ".venv" / "bin" / "python"
     if find_spec("agentos") is None and venv.exists() and Path(sys.prefix) != ROOT / ".venv":
         os.execv(venv, [str(venv), *sys.argv])  # noqa: S606  the same script, by the python that `make` made
+    if find_spec("agentos") is None:
+        sys.exit("agentos is not installed for this python. Fix: run `make venv`, then this again")
 
 from tests.acceptance.scenario import Check, expect, fresh_id, main  # noqa: E402
 

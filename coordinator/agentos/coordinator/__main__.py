@@ -1,5 +1,6 @@
 """`agentos-coordinator`, also `python -m agentos.coordinator`."""
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ FAILED, UNUSABLE, NO_DATABASE = 1, 2, 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and say what went wrong in one message. Returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it runs, Ctrl-C just ends it, without a traceback
     options = parse_options(argv)
     # Here and below, for start-up: the drivers take most of a second to import, which --help does not need.
     from agentos.store.errors import AgentOSError, DatabaseError, InvalidInput  # noqa: PLC0415

@@ -67,9 +67,14 @@ def connect(dsn: str, *, application: str = APPLICATION) -> psycopg.Connection[A
     except psycopg.OperationalError as exc:
         where = _where(dsn)
         raise DatabaseUnavailable(
-            f"cannot connect to {where}: {str(exc).strip().splitlines()[-1]}",
+            f"cannot connect to {where}: {_reason(exc)}",
             hint="check AGENTOS_DSN (or --dsn) and that the server runs; without a DSN the embedded server is used",
         ) from exc
+
+
+def _reason(exc: psycopg.OperationalError) -> str:
+    """libpq's first line: what failed. Its second one only asks whether the server is running."""
+    return (str(exc).strip().splitlines() or ["no reason given"])[0].removeprefix("connection failed: ")
 
 
 def _where(dsn: str) -> str:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,14 @@ class Options:
         return 1 if self.solo else self.settings.concurrency
 
 
+def _place(exc: Exception) -> str:
+    """File and line of the mistake: a SyntaxError names them itself, others where they were raised."""
+    if isinstance(exc, SyntaxError):
+        return f"{exc.filename}:{exc.lineno}"
+    last = traceback.extract_tb(exc.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}"
+
+
 def load_app(reference: str | None) -> App:
     """The `App` that `module:name` names; without a reference an empty one, for the built-in kinds.
 
@@ -55,6 +64,11 @@ def load_app(reference: str | None) -> App:
         raise ConfigInvalid(
             f"--app {reference}: cannot import {module_name!r}: {exc}",
             hint="start the worker where the module can be imported, or set PYTHONPATH",
+        ) from exc
+    except Exception as exc:  # whatever the user's own code raises while it is imported
+        raise ConfigInvalid(
+            f"--app {reference}: {type(exc).__name__} while importing it, at {_place(exc)}: {exc}",
+            hint=f"python -c 'import {module_name}' shows all of it",
         ) from exc
     found = getattr(module, attribute, None)
     if not isinstance(found, App):

@@ -86,10 +86,10 @@ class SoloChildren:
 
 
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["agentos.worker.__main__"])
+_forking.set_forkserver_preload(["agentos.worker.command"])
 
 
 def _child(argv: tuple[str, ...]) -> None:
-    from agentos.worker.__main__ import cli  # noqa: PLC0415  it imports this module
+    from agentos.worker.command import cli  # noqa: PLC0415  it imports this module
 
     cli(args=[*argv, "--solo"])
