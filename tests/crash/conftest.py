@@ -9,6 +9,11 @@ from tests.worker.pool import Pool, Sweeping
 from agentos.store.connect import Database
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """`-m "not slow"` leaves out what takes more than ten seconds."""
+    config.addinivalue_line("markers", "slow: takes more than ten seconds")
+
+
 @pytest.fixture
 def pool(database_dsn: str, db: Database, tmp_path: Path) -> Iterator[Pool]:
     """Processes on the test's database."""

@@ -6,6 +6,8 @@ import pytest
 from tests.coordinator.daemon import until
 from tests.worker.pool import Pool, Sweeping
 
+from agentos.store.errors import TaskFailed
+
 POINTS = [
     (point, when, nth)
     for point, nth in (
@@ -38,3 +40,30 @@ def test_killed_at_a_durable_point_the_item_completes_elsewhere_with_every_effec
     assert [seq for (seq,) in pool.rows("SELECT sequence_number FROM agentos.checkpoints ORDER BY 1")] == [1, 2, 3]
     assert pool.rows("SELECT 1 FROM agentos.tool_ledger WHERE state <> 'finished'") == []
     until(lambda: pool.rows("SELECT 1 FROM agentos.misplaced_items") == [])
+
+
+def test_a_call_in_doubt_whose_tool_does_not_say_what_to_do_stops_the_task_and_shows_the_call(
+    pool: Pool, sweeping: Sweeping
+) -> None:
+    handle = pool.submit("careless")
+    pool.worker(module="tests.crash.faulty_worker", env={"FAULT": "fragile after 1"}, wait=False).ended()
+    pool.worker("--solo", wait=False)
+    with pytest.raises(TaskFailed, match=r"fragile\(\{\}\) of task .* was begun .* and never finished"):
+        handle.result(20)
+    assert len(pool.effects("fragile")) == 1
+    assert pool.rows("SELECT tool_name, in_doubt FROM agentos.ledger_history(%s, 10)", handle.task_id) == [
+        ("fragile", True)
+    ]
+
+
+def test_processes_for_items_that_must_run_alone_are_there_before_their_leases_are_taken_back(pool: Pool) -> None:
+    victim = pool.worker()
+    handle = pool.submit("journey", pause_after=0)
+    pool.until_effect("paused")
+    survivor = pool.worker()
+    victim.kill()
+    survivor.until_said("started a process for items that must run alone")  # and no coordinator runs
+    assert pool.row("SELECT count(*) FROM agentos.lease_held") == (1,)
+    pool.log.with_name("go").touch()
+    pool.coordinator()
+    assert handle.result(20)["done"] == [0, 1, 2]

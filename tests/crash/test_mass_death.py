@@ -22,6 +22,7 @@ JUST_BEATEN: Call[None] = Call(
 """As if all of them had beaten at the moment they were killed: the latest, and all in one sweep."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_items_of_twenty_workers_killed_at_once_all_run_again_in_time(pool: Pool) -> None:
     pool.coordinator(ttl=15.0, sweep=1.0)

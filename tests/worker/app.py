@@ -10,7 +10,6 @@ from typing import Any
 from tests.crash.fault import fault
 
 from agentos.core.app import NOT_DONE, App, BlockingContext, Done, TaskContext, ToolCall
-from agentos.core.evidence import Evidence, EvidenceType
 
 app = App()
 LOG = Path(os.environ.get("EFFECTS", "effects.log"))
@@ -47,18 +46,14 @@ async def touch_world(call: ToolCall, arguments: Any) -> dict[str, Any]:
 @app.tool("fragile")
 async def fragile(call: ToolCall, arguments: Any) -> dict[str, Any]:
     effect("fragile", call.idempotency_key)
+    fault("fragile", "after")
     return {"did": arguments}
 
 
-@app.tool("write_file", on_doubt="retry", produces=lambda result: [artifact(result["path"])])
-def write_file(call: ToolCall, arguments: Any) -> dict[str, Any]:
-    effect("write", call.idempotency_key, "repair" if call.repair else "first")
-    Path(arguments["path"]).write_text("made")
-    return {"path": arguments["path"]}
-
-
-def artifact(path: str) -> Evidence:
-    return Evidence(EvidenceType.ARTIFACT_EXISTS, "it was written", {"path": path})
+@app.task("careless")
+async def careless(ctx: TaskContext) -> dict[str, Any]:
+    """Calls a tool that does not say what to do in doubt."""
+    return await ctx.tool("fragile", {})
 
 
 async def generate(prompt: str) -> dict[str, str]:

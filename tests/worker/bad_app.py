@@ -3,11 +3,14 @@
 import asyncio
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from tests.worker.app import app, effect
 
 from agentos.core.app import BlockingContext, TaskContext
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 BAD: dict[str, str] = {}
 """Kind of handler -> what its task's reason must say."""
@@ -18,8 +21,8 @@ class Unspeakable(Exception):
         raise RuntimeError("no text")
 
 
-def bad(says: str, timeout_s: float | None = None) -> Any:
-    def register(function: Any) -> Any:
+def bad(says: str, timeout_s: float | None = None) -> Callable[[F], F]:
+    def register(function: F) -> F:
         kind = function.__name__
         BAD[kind] = says
         return app.task(kind, max_attempts=1, timeout_s=timeout_s)(function)

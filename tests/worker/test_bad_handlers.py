@@ -1,5 +1,6 @@
 """A handler that misbehaves takes down nothing but its own attempt."""
 
+import signal
 import time
 
 from tests.worker.bad_app import BAD
@@ -31,7 +32,7 @@ def test_every_bad_handler_fails_alone_and_its_neighbours_do_not_notice(pool: Po
     assert not pool.effects("never")
     assert sorted(pool.effects("ran")) == sorted(f"ran {n}" for n in range(100))
     assert pool.rows("SELECT 1 FROM agentos.lease_held") == []
-    worker.signal(15)
+    worker.signal(signal.SIGTERM)
     assert worker.ended() == 0  # although threads and a deaf handler are left
 
 

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 
+import pytest
 from tests.coordinator.daemon import until
 from tests.worker.pool import Pool, Sweeping
 
@@ -23,6 +24,7 @@ def submit_many(count: int) -> Call[None]:
     )
 
 
+@pytest.mark.slow
 def test_two_workers_drain_20_000_items_each_exactly_once(pool: Pool) -> None:
     pool.db.run(submit_many(ITEMS))
     for _ in range(2):
@@ -55,6 +57,7 @@ def test_two_workers_that_complete_the_last_two_items_of_a_task_at_once_finish_i
     assert pool.row("SELECT max(open_items), min(open_items) FROM agentos.task_heads") == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_under_load_loses_and_doubles_nothing(pool: Pool, sweeping: Sweeping) -> None:
     pool.db.run(submit_many(6000))
     victim = pool.worker(concurrency=50)

@@ -42,6 +42,8 @@ SMALL_RESULT = 64 * 1024
 """Bytes of JSON that are written on the event loop; more is written in a thread."""
 WRITE_AGAIN_S = 0.2
 WRITE_TRIES = 150
+AWAY_S = 0.5
+"""An item that ends with "the database is away" is given back uncharged, after this pause: it may be said for ever."""
 TERMINAL = (InvalidInput, NonRetryable, ReplayError)
 """Errors that no retry can mend: the item fails at once."""
 
@@ -152,6 +154,7 @@ class Execution:
             await self._give_back(attempt, fence)
         elif isinstance(exc, DatabaseUnavailable):
             log.warning("the database went away under the handler; handed back", error=exc.message)
+            await asyncio.sleep(AWAY_S)
             await self._give_back(attempt, fence)
         else:
             became = await self._db.run(items.fail(fence, _error(exc), terminal=isinstance(exc, TERMINAL)))
