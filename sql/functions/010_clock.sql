@@ -69,6 +69,10 @@ DECLARE v_day date; v_name text; v_parent text; v_made integer := 0;
 BEGIN
     IF to_regclass(format('agentos.events_%s', to_char(agentos.clock() AT TIME ZONE 'UTC' + interval '7 days', 'YYYYMMDD')))
         IS NOT NULL THEN RETURN 0; END IF;
+    IF NOT has_schema_privilege('agentos', 'CREATE') AND to_regclass(format('agentos.events_%s',
+        to_char(agentos.clock() AT TIME ZONE 'UTC' + interval '1 day', 'YYYYMMDD'))) IS NOT NULL THEN
+        RETURN 0;  -- a role without DDL works on; whoever has it makes them before they run out (agentos doctor warns)
+    END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('agentos.ensure_partitions', 0)), set_config('lock_timeout', '4s', true);
     FOREACH v_parent IN ARRAY ARRAY['outcomes', 'events'] LOOP
         FOR i IN -1..7 LOOP

@@ -23,7 +23,7 @@ END $$;
 CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF agentos.claimed LANGUAGE sql AS $$
     SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
            w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
-           coalesce(t.cancel_requested, false)
+           coalesce(t.cancel_requested OR t.status IS NOT NULL, false)
       FROM unnest(p_held) h
       JOIN agentos.work_items w USING (item_id)
       JOIN agentos.lanes l ON l.lane = abs(h.lane)

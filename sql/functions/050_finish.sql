@@ -53,6 +53,10 @@ DECLARE
 BEGIN
     IF cardinality(v_ended) = 0 THEN PERFORM agentos.lease_lost(p_item, p_worker); END IF;
     SELECT * INTO v_item FROM agentos.work_items w WHERE w.item_id = p_item;
+    IF p_status = 'cancelled' AND NOT agentos.is_over(v_item.task_id) THEN
+        PERFORM agentos.requeue(v_ended);  -- retried between its claim and this: it is to run after all
+        RETURN 'ready';
+    END IF;
     v_failures := (v_ended[1]).failures + CASE WHEN p_status = 'cancelled' THEN 0 ELSE 1 END;
     IF p_terminal OR v_failures >= v_item.max_attempts THEN
         INSERT INTO agentos.outcomes (item_id, token, worker_id, attempt, failures, crashes, status, claimed_at, finished_at, error)
@@ -68,6 +72,12 @@ BEGIN
     PERFORM agentos.note(v_item.task_id, p_item, 'attempt_failed', (v_ended[1]).attempt, p_worker, p_error::json);
     RETURN 'scheduled';
 END $$;
+
+-- Whether nothing of the task may begin any more.
+CREATE FUNCTION agentos.is_over(p_task text) RETURNS boolean LANGUAGE sql AS $$
+    SELECT EXISTS (SELECT 1 FROM agentos.task_heads t
+                    WHERE t.task_id = p_task AND (t.cancel_requested OR t.status IS NOT NULL))
+$$;
 
 -- Gives items back untouched: neither a failure nor a crash is charged. Returns those given back.
 CREATE FUNCTION agentos.release(p_worker bigint, p_items bigint[], p_tokens uuid[]) RETURNS bigint[] LANGUAGE sql AS $$

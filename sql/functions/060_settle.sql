@@ -26,7 +26,7 @@ BEGIN
     PERFORM agentos.finish_tasks(v_tasks);
 END $$;
 
--- Heads with nothing open get their final status; the caller has locked them.
+-- Heads with nothing open, or cancelled with nothing running, get their final status; the caller has locked them.
 CREATE FUNCTION agentos.finish_tasks(p_tasks text[]) RETURNS void LANGUAGE sql AS $$
     UPDATE agentos.task_heads t
        SET status = CASE WHEN t.cancel_requested THEN 'cancelled' WHEN t.failed_items > 0 THEN 'failed' ELSE 'completed' END,
@@ -36,7 +36,9 @@ CREATE FUNCTION agentos.finish_tasks(p_tasks text[]) RETURNS void LANGUAGE sql A
                                 FROM agentos.work_items w JOIN agentos.outcomes o USING (item_id)
                                WHERE w.task_id = t.task_id AND o.status IN ('failed', 'quarantined') ORDER BY w.seq LIMIT 1) END,
            finished_at = agentos.clock()
-     WHERE t.task_id = ANY (p_tasks) AND t.open_items = 0 AND t.status IS NULL
+     WHERE t.task_id = ANY (p_tasks) AND t.status IS NULL
+       AND (t.open_items = 0 OR t.cancel_requested AND NOT EXISTS (
+                SELECT 1 FROM agentos.work_items w JOIN agentos.lease_held h USING (item_id) WHERE w.task_id = t.task_id))
 $$;
 
 CREATE FUNCTION agentos.ready_dependants(p_items bigint[]) RETURNS void LANGUAGE plpgsql AS $$

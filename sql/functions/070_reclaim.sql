@@ -92,6 +92,15 @@ BEGIN
     RETURN v_fixed;
 END $$;
 
+-- Workers that are gone for a day: one row per process start would otherwise grow for ever. Returns how many.
+CREATE FUNCTION agentos.forget_workers(p_age_s float8) RETURNS integer LANGUAGE sql AS $$
+    WITH gone AS (
+        DELETE FROM agentos.workers w
+         WHERE w.state IN ('stopped', 'dead') AND w.beat_at < agentos.clock() - make_interval(secs => p_age_s)
+           AND NOT EXISTS (SELECT 1 FROM agentos.lease_held h WHERE h.worker_id = w.worker_id) RETURNING 1)
+    SELECT count(*)::integer FROM gone
+$$;
+
 -- Cancelled tasks whose running items were given back instead of ended (a drain, a crash, a failure): nobody has to
 -- claim them again for the task to end.
 CREATE FUNCTION agentos.end_cancelled(p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$

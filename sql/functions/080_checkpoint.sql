@@ -19,7 +19,7 @@ BEGIN
     v_seq := agentos.next_seq(p_task);
     IF p_token IS NULL THEN PERFORM agentos.refuse_held(p_task, NULL); END IF;
     RETURN QUERY SELECT c.sequence_number, c.created_at FROM agentos.checkpoints c
-        WHERE c.task_id = p_task AND c.sequence_number BETWEEN v_seq - 16 AND v_seq AND c.step_id = p_step;
+        WHERE c.task_id = p_task AND c.step_id = p_step;
     IF FOUND THEN
         UPDATE agentos.task_heads t SET last_seq = v_seq - 1 WHERE t.task_id = p_task;
         RETURN;

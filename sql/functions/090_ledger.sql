@@ -11,22 +11,25 @@ CREATE TYPE agentos.ledger_row AS (
 --   running   begun by somebody alive who is still at it: ask again later
 --   doubt     begun by somebody who is gone: `on_doubt` decides, then ledger_resume
 -- p_force begins again whatever is recorded. A record expires for callers without a lease only: an item that resumes
--- must find what it did, however long ago.
+-- must find what it did, however long ago. p_call is the call_token to begin under: who asks again with the same one,
+-- because a reply was lost, gets the same answer.
 CREATE FUNCTION agentos.ledger_begin(
     p_key text, p_task text, p_item bigint, p_worker bigint, p_token uuid, p_tool text, p_call_key text, p_ordinal integer,
-    p_nth integer, p_arguments text, p_on_doubt text, p_produces text, p_expires_s float8, p_force boolean)
+    p_nth integer, p_arguments text, p_on_doubt text, p_produces text, p_expires_s float8, p_force boolean,
+    p_call uuid DEFAULT gen_random_uuid())
 RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
-DECLARE v agentos.tool_ledger; v_call uuid := gen_random_uuid(); v_verdict text;
+DECLARE v agentos.tool_ledger; v_verdict text;
 BEGIN
     IF p_token IS NOT NULL THEN PERFORM agentos.fence_live(p_item, p_worker, p_token);
     ELSE PERFORM agentos.enter_fence(), agentos.require_task(p_task); END IF;
     INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, arguments, state,
         on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
     VALUES (p_key, p_task, p_item, p_tool, p_call_key, p_ordinal, p_nth, p_arguments::json, 'begun', p_on_doubt, p_key,
-            p_produces::json, p_worker, p_token, v_call, agentos.clock(), agentos.clock() + make_interval(secs => p_expires_s))
+            p_produces::json, p_worker, p_token, p_call, agentos.clock(), agentos.clock() + make_interval(secs => p_expires_s))
     ON CONFLICT (ledger_key) DO NOTHING RETURNING l.* INTO v;
     IF v.ledger_key IS NOT NULL THEN RETURN agentos.ledger_reply(v, 'execute'); END IF;
     SELECT * INTO v FROM agentos.tool_ledger l WHERE l.ledger_key = p_key FOR UPDATE;
+    IF v.state = 'begun' AND v.call_token = p_call THEN RETURN agentos.ledger_reply(v, 'execute'); END IF;
     v_verdict := CASE
         WHEN p_force OR v.state = 'failed' THEN 'execute'
         WHEN v.state = 'finished' AND p_token IS NULL AND v.expires_at <= agentos.clock() THEN 'execute'
@@ -34,7 +37,7 @@ BEGIN
         WHEN agentos.is_at_it(v.worker_id, v.item_id, v.token) THEN 'running'
         ELSE 'doubt' END;
     IF v_verdict = 'execute' THEN
-        RETURN agentos.ledger_restart(p_key, p_item, p_worker, p_token, p_arguments, p_produces, p_expires_s);
+        RETURN agentos.ledger_restart(p_key, p_item, p_worker, p_token, p_arguments, p_produces, p_expires_s, p_call);
     END IF;
     IF v_verdict = 'finished' THEN UPDATE agentos.tool_ledger SET replays = replays + 1 WHERE ledger_key = p_key; END IF;
     RETURN agentos.ledger_reply(v, v_verdict);
@@ -58,11 +61,12 @@ CREATE FUNCTION agentos.is_at_it(p_worker bigint, p_item bigint, p_token uuid) R
 $$;
 
 CREATE FUNCTION agentos.ledger_restart(p_key text, p_item bigint, p_worker bigint, p_token uuid, p_arguments text,
-                                       p_produces text, p_expires_s float8) RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
+                                       p_produces text, p_expires_s float8, p_call uuid)
+RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
 DECLARE v agentos.tool_ledger;
 BEGIN
     UPDATE agentos.tool_ledger SET state = 'begun', item_id = coalesce(p_item, item_id), worker_id = p_worker,
-           token = p_token, call_token = gen_random_uuid(), arguments = p_arguments::json, produces = p_produces::json, begun_at = agentos.clock(), finished_at = NULL,
+           token = p_token, call_token = p_call, arguments = p_arguments::json, produces = p_produces::json, begun_at = agentos.clock(), finished_at = NULL,
            result = NULL, exit_code = NULL, error = NULL, executions = executions + 1,
            expires_at = agentos.clock() + make_interval(secs => p_expires_s)
      WHERE ledger_key = p_key RETURNING * INTO v;
@@ -71,9 +75,11 @@ END $$;
 
 -- A doubt was resolved as "not done" (retry, probe), or a finished call must run again because the world lost what it
 -- produced (p_repair). Only one of several who ask gets it: p_call is the call_token that was seen. And only from the
--- state that was seen: a call in doubt whose process came back and finished it is not done again.
+-- state that was seen: a call in doubt whose process came back and finished it is not done again. p_next is the
+-- call_token to begin under; as in ledger_begin, who asks again with the same one gets the same answer.
 CREATE FUNCTION agentos.ledger_resume(p_key text, p_call uuid, p_item bigint, p_worker bigint, p_token uuid, p_repair boolean,
-                                      p_expires_s float8) RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
+                                      p_expires_s float8, p_next uuid DEFAULT gen_random_uuid())
+RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
 DECLARE v agentos.tool_ledger;
 BEGIN
     IF p_token IS NOT NULL THEN PERFORM agentos.fence_live(p_item, p_worker, p_token);
@@ -81,8 +87,12 @@ BEGIN
     UPDATE agentos.tool_ledger SET repairs = repairs + p_repair::integer
      WHERE ledger_key = p_key AND call_token = p_call AND state = CASE WHEN p_repair THEN 'finished' ELSE 'begun' END
     RETURNING * INTO v;
-    IF v.ledger_key IS NULL THEN RETURN agentos.ledger_reply(v, 'running'); END IF;
-    RETURN agentos.ledger_restart(p_key, p_item, p_worker, p_token, v.arguments::text, v.produces::text, p_expires_s);
+    IF v.ledger_key IS NULL THEN
+        SELECT * INTO v FROM agentos.tool_ledger WHERE ledger_key = p_key AND call_token = p_next AND state = 'begun';
+        RETURN agentos.ledger_reply(v, CASE WHEN FOUND THEN 'execute' ELSE 'running' END);
+    END IF;
+    RETURN agentos.ledger_restart(p_key, p_item, p_worker, p_token, v.arguments::text, v.produces::text, p_expires_s,
+                                  p_next);
 END $$;
 
 -- The tool returned (p_error null) or raised. Only who began it may say so, and under a lease only while it is held.

@@ -55,6 +55,7 @@ BEGIN
         SELECT p_task, g.item_id, agentos.clock(), 'retried', g.attempt, g.worker_id,
                json_build_object('status', g.status, 'error', g.error) FROM gone g)
     SELECT coalesce(array_agg(item_id), '{}') FROM gone INTO v_items;
+    DELETE FROM agentos.approvals a WHERE a.item_id = ANY (v_items) AND NOT a.approved;  -- to be asked again
     PERFORM agentos.reopen(p_task, v_items);
     UPDATE agentos.task_heads t SET status = NULL, reason = NULL, finished_at = NULL, cancel_requested = false, failed_items = 0,
            open_items = CASE WHEN t.open_items IS NULL THEN NULL ELSE agentos.count_open(p_task) END WHERE t.task_id = p_task;

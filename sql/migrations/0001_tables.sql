@@ -186,6 +186,7 @@ CREATE TABLE agentos.checkpoints (
     superseded_reason text,
     PRIMARY KEY (task_id, sequence_number)
 );
+CREATE UNIQUE INDEX checkpoints_step ON agentos.checkpoints (task_id, step_id);
 CREATE INDEX checkpoints_item ON agentos.checkpoints (item_id, sequence_number) WHERE item_id IS NOT NULL;
 
 CREATE TABLE agentos.tool_ledger (

@@ -14,8 +14,8 @@ from agentos.coordinator.pulse import Pulse
 from agentos.core.health import HealthServer
 from agentos.core.logs import get_logger
 from agentos.core.process import new_worker_id
-from agentos.store.connect import AsyncDatabase, connect, open_target
-from agentos.store.errors import AgentOSError, DatabaseUnavailable, SchemaMissing, SchemaTooNew
+from agentos.store.connect import AsyncDatabase, connect, locate, open_target
+from agentos.store.errors import AgentOSError, DatabaseError, DatabaseUnavailable, SchemaMissing, SchemaTooNew
 from agentos.store.migrate import check_schema
 from agentos.store.settings import Settings
 
@@ -135,6 +135,9 @@ class Coordinator:
             "trying again", doing=doing, in_s=round(pause_s, 2), error=str(error) or repr(error), exc_info=not known
         )
         await asyncio.sleep(pause_s)
+        if isinstance(error, DatabaseUnavailable) and self.settings.dsn is None:
+            with suppress(DatabaseError):  # an embedded server that was killed starts again when it is asked for
+                await asyncio.to_thread(locate, self.settings)
 
     def _patience_s(self) -> float:
         return min(5.0, self.settings.ttl_s / 3)

@@ -120,6 +120,7 @@ async def promote(db: AsyncDatabase) -> tuple[str, ...]:
 
 async def repair(db: AsyncDatabase) -> int:
     """Put tasks right that a restore or a hand edit left behind. Returns how many."""
+    await db.run(workers.forget_workers())
     if repaired := await db.run(workers.repair()):
         log.warning("tasks repaired", count=repaired)
     return repaired

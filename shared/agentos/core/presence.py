@@ -85,6 +85,11 @@ class Heartbeat:
         return not self._dead and self.age_s < self.ttl_s * TRUST
 
     @property
+    def dead(self) -> bool:
+        """Whether the row was declared dead: it never comes back."""
+        return self._dead
+
+    @property
     def lost(self) -> bool:
         """Whether leases must be taken for lost: declared dead, or too near the end of the TTL without a beat."""
         return self._dead or self.age_s >= self.ttl_s * 0.9
@@ -181,7 +186,7 @@ def guest(db: Database) -> int:
     key = (os.getpid(), db.dsn)
     with _guests_lock:
         presence = _guests.get(key)
-        if presence is None or presence.heartbeat.lost:
+        if presence is None or presence.heartbeat.dead:  # only late: its row is still good, and its thread goes on
             presence = _guests[key] = Presence(db, role="guest").start()
         return presence.worker_id
 

@@ -100,7 +100,8 @@ class ItemScope:
         new = NewCheckpoint(
             task_id=self.task_id, item_id=self.item.item_id, checkpoint_type=check_checkpoint_type(checkpoint_type),
             snapshot=body.decode(), snapshot_sha256=_sha256(body), evidence=canonical_text(stamp_pack(pack).as_json()),
-            ordinal=self.ordinal + 1, host=host(), workspace=os.getcwd(), step_id=uuid4(),
+            ordinal=self.ordinal + 1, host=host(),
+            workspace=os.fsencode(os.getcwd()).decode(errors="replace"), step_id=uuid4(),
         )  # fmt: skip
         committed = yield from commit(new, self.lease, self.lease.fence.worker_id)
         self.ordinal += 1

@@ -26,6 +26,11 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10
 APPLICATION = "agentos"
+PATIENCE: dict[str, Any] = {
+    "connect_timeout": CONNECT_TIMEOUT_S, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}  # fmt: skip
+"""What a psycopg connection does about a server that has vanished: by default it waits a quarter of an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +60,7 @@ def connect(dsn: str, *, application: str = APPLICATION) -> psycopg.Connection[A
     be read.
     """
     try:
-        return psycopg.connect(
-            dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=application,
-            keepalives_idle=5, keepalives_interval=2, keepalives_count=3, tcp_user_timeout=10_000,
-        )  # fmt: skip
+        return psycopg.connect(dsn, autocommit=True, application_name=application, **PATIENCE)
     except psycopg.ProgrammingError as exc:
         raise ConfigInvalid(
             f"the DSN cannot be read: {redact(str(exc))}",
@@ -122,7 +124,7 @@ class Database:
         self._pid = os.getpid()
         self._pool = psycopg_pool.ConnectionPool(
             dsn, min_size=0, max_size=max_size, open=False, max_idle=60, timeout=CONNECT_TIMEOUT_S,
-            kwargs={"autocommit": True, "application_name": APPLICATION, "connect_timeout": CONNECT_TIMEOUT_S},
+            kwargs={"autocommit": True, "application_name": APPLICATION, **PATIENCE},
         )  # fmt: skip
         self._opened = False
         self._beside: Database | None = None

@@ -21,6 +21,7 @@ from agentos.store.errors import (
     DatabaseUnavailable,
     InvalidValue,
     MissingPrivilege,
+    SchemaIncomplete,
     SchemaMissing,
     from_sqlstate,
 )
@@ -189,6 +190,10 @@ def raise_mapped(exc: BaseException) -> NoReturn:
     if code in ("3F000", "42P01", "42883"):
         raise SchemaMissing(
             f"the database has no (complete) agentos schema: {message}", hint="run `agentos migrate`"
+        ) from exc
+    if code == "23514" and message.startswith("no partition"):
+        raise SchemaIncomplete(
+            f"the day's partition is missing: {message}", hint="start a coordinator, or run `agentos migrate`"
         ) from exc
     if code[:2] in ("22", "54") or code in ("23502", "23514"):
         raise InvalidValue(f"the database refused a value: {message}", hint=hint or _HOLDS, detail=detail) from exc

@@ -83,6 +83,7 @@ class Execution:
                 self._left(attempt)
             except BaseException as exc:
                 attempt.running = False
+                attempt.in_outage = isinstance(exc, DatabaseUnavailable) and not self._vitals.beating
                 await asyncio.shield(self._ended(attempt, fence, exc))
             else:
                 self._completed(attempt, text)
@@ -152,8 +153,8 @@ class Execution:
         elif isinstance(exc, HandedBack) or attempt.stop is Stop.DRAIN:
             log.info("handed back")
             await self._give_back(attempt, fence)
-        elif isinstance(exc, DatabaseUnavailable):
-            log.warning("the database went away under the handler; handed back", error=exc.message)
+        elif attempt.in_outage:
+            log.warning("the database went away under the handler; handed back", error=reason(exc))
             await asyncio.sleep(AWAY_S)
             await self._give_back(attempt, fence)
         else:

@@ -20,8 +20,8 @@ from agentos.core.process import monotonic
 from agentos.core.wake import Waker
 from agentos.store.calls import items, workers
 from agentos.store.calls.items import Claimed, ClaimedItem
-from agentos.store.connect import AsyncDatabase, Database, Target
-from agentos.store.errors import WorkerDead
+from agentos.store.connect import AsyncDatabase, Database, Target, locate
+from agentos.store.errors import DatabaseError, WorkerDead
 from agentos.worker.claims import Claims
 from agentos.worker.execution import Execution
 from agentos.worker.flush import Completions
@@ -181,6 +181,7 @@ class Worker:
             return Claimed((), solo_waiting=False)
         if monotonic() - self._compared_at > COMPARE_S:
             await self._claims.adopt(self.held)
+            await self._db.run(workers.ensure_partitions())  # a look; without a coordinator nobody else would
             self._compared_at = monotonic()
         if monotonic() - self._prepared_at > self.options.settings.beat_s:
             self._solo.prepare(await self._claims.at_risk())
@@ -212,6 +213,9 @@ class Worker:
 
     async def _wait_out(self, exc: BaseException) -> None:
         log.warning("the database is away; trying again", error=reason(exc))
+        if self.target.embedded:  # nobody else starts a server again that was killed; its DSN stays the same
+            with contextlib.suppress(DatabaseError):
+                await asyncio.to_thread(locate, self.options.settings)
         await asyncio.sleep(random.uniform(0, self._pause))
         self._pause = min(self._pause * 2, 5.0)
 

@@ -28,6 +28,7 @@ class Attempt:
     task: "asyncio.Task[None] | None" = None
     running: bool = False
     stop: Stop | None = None
+    in_outage: bool = False
 
     def end(self, why: Stop) -> None:
         """Cancel the handler; how its lease ends depends on `why`. The first reason counts."""

@@ -22,6 +22,8 @@ log = get_logger(__name__)
 NEXT_S = 0.4
 """Work that still waits after this long gets more children, twice as many as the last time."""
 FORGET_S = 5.0
+STOP_S = 120.0
+"""A child that is told to drain and is still there after this long is stuck in a call that no signal ends."""
 DRAIN_SIGNAL = signal.SIGUSR2
 """Tells a child to drain. Not SIGTERM: it may get that as well, from whoever signals the whole group, and a second one
 means now."""
@@ -76,7 +78,10 @@ class SoloChildren:
         if self._starting:
             await self._starting
         self.signal(DRAIN_SIGNAL)
-        await asyncio.gather(*(asyncio.to_thread(child.join) for child in self._children))
+        await asyncio.gather(*(asyncio.to_thread(child.join, STOP_S) for child in self._children))
+        for child in self._living():
+            log.warning("a child does not end; killing it", pid=child.pid)
+            child.kill()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every child."""

@@ -39,6 +39,13 @@ class Vitals:
         return self.heartbeat is not None and self.heartbeat.trusted
 
     @property
+    def beating(self) -> bool:
+        """Whether no beat is overdue. While it is not, a database that does not answer a handler is another one, or
+        the handler's own doing, and the attempt is charged.
+        """
+        return self.heartbeat is not None and self.heartbeat.age_s < self.heartbeat.beat_s * 1.5
+
+    @property
     def loop_age_s(self) -> float:
         """Seconds since the event loop last ran: what liveness means."""
         return monotonic() - self._ticked

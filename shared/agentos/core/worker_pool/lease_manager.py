@@ -94,6 +94,8 @@ class LeaseManager:
             text = canonical_text(result, what="result")
             became = "completed"
             lost = bool(self._run(items.complete(fence.worker_id, [(fence.item_id, fence.token, text)])))
+            if lost:  # the reply to an earlier call may have been lost: it was this very completion then
+                lost = not self._run(items.ended_by([(fence.item_id, fence.token)]))
         else:
             told = {"type": "Failed", "message": _storable(error or "released without success")}
             became = self._ended(lease, items.fail(fence, canonical_text(told)))

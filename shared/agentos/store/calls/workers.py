@@ -147,6 +147,11 @@ def repair(limit: int = 100) -> Call[int]:
     return Call("SELECT agentos.repair($1::integer) AS n", (limit,), lambda rows: int(rows[0]["n"]))
 
 
+def forget_workers(age_s: float = 86_400.0) -> Call[int]:
+    """Delete the rows of workers that ended this long ago. Returns how many."""
+    return Call("SELECT agentos.forget_workers($1::float8) AS n", (float(age_s),), lambda rows: int(rows[0]["n"]))
+
+
 def ensure_partitions() -> Call[int]:
     """Make the day partitions of the next week. Returns how many were new."""
     return Call("SELECT agentos.ensure_partitions() AS n", (), lambda rows: int(rows[0]["n"]))
