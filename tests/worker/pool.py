@@ -19,6 +19,7 @@ from agentos.store.errors import AgentOSError
 from agentos.store.run import Call
 
 ROOT = Path(__file__).parents[2]
+PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 TTL_S = 1.5
 APP = "tests.worker.app:app"
 
@@ -40,7 +41,7 @@ class Pool:
         options = ["--app", app, "--concurrency", str(concurrency), "--ttl", str(ttl), "--grace", str(grace)]
         started = Daemon(
             module, *options, *args,
-            env={"AGENTOS_DSN": self.dsn, "PYTHONPATH": str(ROOT), "EFFECTS": str(self.log), **(env or {})},
+            env={"AGENTOS_DSN": self.dsn, "PYTHONPATH": PATH, "EFFECTS": str(self.log), **(env or {})},
         )  # fmt: skip
         self.started.append(started)
         if wait:
