@@ -1,35 +1,98 @@
-"""Timing a callable, and a table of figures beside their baselines."""
+"""Figures, their bars, and how they are taken: in turns, so that all meet the same noise, and as medians."""
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What a figure is held to: its value, or its ratio to a baseline of the same run."""
+
+    what: Literal["value", "ratio"]
+    sign: Literal["≥", "≤"]
+    limit: float
+
+    def holds(self, found: float) -> bool:
+        """Whether it does."""
+        return found >= self.limit if self.sign == "≥" else found <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'x ' if self.what == 'ratio' else ''}{self.sign} {self.limit:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Milliseconds of one operation. `bar_ms`: what its p50 is held to, if it is."""
+    """One line of the report. `issue`: which bar of issue 4 it belongs to; `low`, `high`: the worst and best turn."""
 
+    issue: str
     name: str
-    p50_ms: float
-    p99_ms: float
+    value: float
+    unit: str
+    low: float | None = None
+    high: float | None = None
     baseline: str | None = None
-    bar_ms: float | None = None
+    ratio: float | None = None
+    bar: Bar | None = None
 
     @property
-    def holds(self) -> bool:
-        """Whether the bar holds; True without one."""
-        return self.bar_ms is None or self.p50_ms < self.bar_ms
+    def holds(self) -> bool | None:
+        """Whether its bar holds; None: it has none."""
+        if self.bar is None:
+            return None
+        found = self.value if self.bar.what == "value" else self.ratio
+        return found is not None and self.bar.holds(found)
+
+    def held_to(self, what: Literal["value", "ratio"], sign: Literal["≥", "≤"], limit: float) -> "Figure":
+        """The same with a bar."""
+        return replace(self, bar=Bar(what, sign, limit))
 
 
-def timed(
-    name: str, operation: Callable[[], object], *, times: int, baseline: str | None = None, bar_ms: float | None = None
-) -> Figure:
-    """Run `operation` so many times after a tenth as many to warm up."""
-    for _ in range(max(1, times // 10)):
-        operation()
-    taken = [_once(operation) for _ in range(times)]
-    return Figure(name, statistics.median(taken), statistics.quantiles(taken, n=100)[98], baseline, bar_ms)
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What one thing measured over the turns."""
+
+    issue: str
+    name: str
+    unit: str
+    turns: tuple[float, ...]
+
+    def figure(self, beside: "Series | None" = None) -> Figure:
+        """Its median; `beside` a baseline the ratio too: the median of the turns' own ratios, which met the same
+        noise.
+        """
+        ratio = (
+            statistics.median(mine / its for mine, its in zip(self.turns, beside.turns, strict=True))
+            if beside
+            else None
+        )
+        return Figure(
+            self.issue, self.name, statistics.median(self.turns), self.unit, min(self.turns), max(self.turns),
+            beside.name if beside else None, ratio,
+        )  # fmt: skip
+
+
+def in_turns(issue: str, unit: str, rounds: int, each: Mapping[str, Callable[[], float]]) -> dict[str, Series]:
+    """Call each of `each` once per round, in order; one round before them is not counted."""
+    taken: dict[str, list[float]] = {name: [] for name in each}
+    for turn in range(rounds + 1):
+        for name, operation in each.items():
+            found = operation()
+            if turn:
+                taken[name].append(found)
+    return {name: Series(issue, name, unit, tuple(found)) for name, found in taken.items()}
+
+
+def milliseconds(operation: Callable[[], object], times: int) -> float:
+    """The median of so many calls, one after the other."""
+    return statistics.median(_once(operation) for _ in range(times))
+
+
+def per_second(operation: Callable[[], object], times: int) -> float:
+    """Calls per second, by the median of their times: the rate without the stalls that others cause."""
+    return 1000 / milliseconds(operation, times)
 
 
 def _once(operation: Callable[[], object]) -> float:
@@ -38,10 +101,6 @@ def _once(operation: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def interleaved(rounds: int, operations: Sequence[Callable[[], float]]) -> list[float]:
-    """The median of each operation's own figure over `rounds` turns, so that all meet the same noise."""
-    taken: list[list[float]] = [[] for _ in operations]
-    for _ in range(rounds):
-        for figures, operation in zip(taken, operations, strict=True):
-            figures.append(operation())
-    return [statistics.median(figures) for figures in taken]
+def percentile(values: Sequence[float], percent: int) -> float:
+    """By linear interpolation; of one value, that value."""
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]

@@ -7,33 +7,35 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 from agentos.core.process import host, new_worker_id, process_identity
+from agentos.core.task_id import new_task_id, new_task_ids
 from agentos.store.calls import items, tasks, workers
 from agentos.store.connect import Database
-from bench.measure import Figure, interleaved
+from bench.bed import Bed
+from bench.measure import Figure, in_turns
 
-ITEMS = 2000
+ISSUE = "settling"
 BATCH = 100
-ROUNDS = 5
-BASELINE = "claim + complete, one-item tasks, per item"
 
 
-def run() -> Iterator[Figure]:
+def run(bed: Bed) -> Iterator[Figure]:
     """The figures of this file."""
     db = Database.default()
-    single, many = interleaved(ROUNDS, [lambda: _drain(db, one_task=False), lambda: _drain(db, one_task=True)])
-    yield Figure(BASELINE, single, single)
-    yield Figure("claim + complete, items of one task, per item", many, many, BASELINE)
+    single, many = in_turns(ISSUE, "us/item", bed.rounds, {
+        "claim + complete, one-item tasks": lambda: _drain(db, bed.size(4_000), one_task=False),
+        "claim + complete, items of one task": lambda: _drain(db, bed.size(4_000), one_task=True),
+    }).values()  # fmt: skip
+    yield single.figure()
+    yield many.figure(single)
 
 
-def _drain(db: Database, *, one_task: bool) -> float:
-    """Milliseconds per item, batches of 100, one connection."""
-    queue = f"bench-{uuid4().hex}"
+def _drain(db: Database, count: int, *, one_task: bool) -> float:
+    """Microseconds per item, batches of 100, one connection."""
+    queue = f"settling-{uuid4().hex}"
     if one_task:
-        plan = [{"key": f"k{n}", "kind": "bench", "payload": {}} for n in range(ITEMS)]
-        db.run(tasks.create_task(queue, "bench", queue=queue, items=json.dumps(plan)))
+        plan = [{"key": f"k{n}", "kind": "noop", "payload": {}} for n in range(count)]
+        db.run(tasks.create_task(new_task_id(), "bench", queue=queue, items=json.dumps(plan)))
     else:
-        for n in range(ITEMS):
-            db.run(tasks.submit(f"{queue}-{n}", "bench", "bench", "{}", queue=queue))
+        db.run(tasks.submit_many(new_task_ids(count), "noop", "bench", ["{}"] * count, queue=queue))
     worker_id = new_worker_id()
     db.run(
         workers.register_worker(
@@ -41,12 +43,12 @@ def _drain(db: Database, *, one_task: bool) -> float:
             ttl_s=600, serves="{}",
         )
     )  # fmt: skip
-    lanes = db.run(workers.lanes_of([queue], ["bench"]))
+    lanes = db.run(workers.lanes_of([queue], ["noop"]))
     started, done = time.perf_counter(), 0
-    while done < ITEMS:
+    while done < count:
         claimed = db.run(items.claim(worker_id, 0, lanes, BATCH)).items
         fenced = db.run(items.complete(worker_id, [(item.item_id, item.token, "null") for item in claimed]))
         done += len(claimed) - len(fenced)
-    taken = (time.perf_counter() - started) * 1000 / ITEMS
+    taken = (time.perf_counter() - started) * 1e6 / count
     db.run(workers.retire_worker(worker_id, "stopped"))
     return taken
