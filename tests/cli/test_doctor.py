@@ -131,17 +131,23 @@ def test_a_lost_item_is_found_by_a_deep_look(agentos: Command, db: Database, con
     assert told(agentos("doctor", "--deep", "--json"), "misplaced")["data"]["places"] == 0
 
 
-def test_a_database_that_cannot_be_used_is_a_finding_of_its_own(agentos: Command, empty_database: str) -> None:
+def test_a_database_that_cannot_be_used_is_an_error(agentos: Command, empty_database: str) -> None:
     done = agentos("doctor", "--dsn", empty_database, "--json")
     assert done.returncode == 3
-    assert told(done, "database")["fix"] == "run `agentos migrate`, or start with --migrate"
+    assert json.loads(done.stdout)["error"]["hint"] == "run `agentos migrate`, or start with --migrate"
+
+
+def test_an_unreachable_database_is_told_on_stderr_too(agentos: Command) -> None:
+    done = agentos("doctor", "--dsn", "postgresql://nobody@127.0.0.1:1/none", "--json")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["error"]["message"] in done.stderr
 
 
 def test_functions_of_another_version(agentos: Command, conn: Conn) -> None:
     conn.execute("UPDATE agentos.engine SET digest = 'other'")
     done = agentos("doctor", "--json")
     assert done.returncode == 3
-    assert "agentos migrate" in told(done, "database")["fix"]
+    assert "agentos migrate" in json.loads(done.stdout)["error"]["hint"]
 
 
 def test_every_finding_has_its_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Submitting, and waiting for the end."""
 
 import json
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,41 @@ def test_the_payload_comes_from_stdin_or_a_file(agentos: Command, db: Database, 
 
 @pytest.mark.parametrize(
     ("payload", "says"),
-    [('{"a": 1', "not JSON"), ("[1]", "not an object"), ('{"a": NaN}', "NaN"), ("@/no/such/file", "cannot be read")],
+    [
+        ('{"a": 1', "not JSON: Expecting ',' delimiter (line 1, column 8)"),
+        ("[1]", "not an object"),
+        ('{"a": NaN}', "NaN"),
+        ("-", "empty"),
+        ("@/no/such/file", "cannot be read"),
+    ],
 )
 def test_a_payload_that_cannot_be_used_is_refused(agentos: Command, db: Database, payload: str, says: str) -> None:
     done = agentos("submit", "work", payload)
     assert done.returncode == 2
     assert says in done.stderr
+    assert "Fix: " in done.stderr
     assert db.run(tasks.list_tasks()) == ()
+
+
+@pytest.mark.parametrize(("kind", "key"), [("shell", "command"), ("llm", "prompt"), ("plan", "goal")])
+def test_a_built_in_kind_without_what_it_needs_is_refused_at_submit(
+    agentos: Command, db: Database, kind: str, key: str
+) -> None:
+    done = agentos("submit", kind, '{"other": 1}')
+    assert done.returncode == 2
+    assert f"it has no {key}" in done.stderr
+    assert f"Fix: pass one, as in agentos submit {kind}" in done.stderr
+    assert agentos("submit", kind, f'{{"{key}": " "}}').returncode == 2
+    assert db.run(tasks.list_tasks()) == ()
+
+
+def test_options_that_cannot_be_used_create_nothing(agentos: Command, db: Database) -> None:
+    refused = agentos("submit", "work", "--timeout", "3")
+    assert refused.returncode == 2
+    assert "add --wait" in refused.stderr
+    assert agentos("submit", "work", "--priority", "1000001").returncode == 2
+    assert db.run(tasks.list_tasks()) == ()
+    assert agentos("submit", "work", "--priority", "-1000000").returncode == 0
 
 
 def test_a_task_id_that_is_taken_is_refused_with_the_fix(agentos: Command, db: Database) -> None:
@@ -58,7 +87,7 @@ def test_a_task_id_that_is_taken_is_refused_with_the_fix(agentos: Command, db: D
 
 
 def test_it_says_when_nobody_alive_serves_the_kind(agentos: Command, db: Database) -> None:
-    assert "no living worker runs shell" in agentos("submit", "shell", "{}").stderr
+    assert "no living worker runs shell" in agentos("submit", "shell", '{"command": "date"}').stderr
     HandWorker(db)
     assert agentos("submit", "work").stderr == ""
 
@@ -98,6 +127,20 @@ def test_waiting_ends_with_the_timeout(agentos: Command, db: Database) -> None:
     done = agentos("wait", "task-1", "--timeout", "0.1")
     assert done.returncode == 4
     assert "it goes on" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("wait", "task 1"), ("submit", "work", "--wait", "--task-id", "task 1")])
+def test_ctrl_c_ends_the_waiting_and_says_how_to_go_on(db: Database, command: tuple[str, ...]) -> None:
+    if command[0] == "wait":
+        db.run(tasks.submit("task 1", "work", "a title", "{}"))
+    waiting = Daemon("agentos.cli", *command)
+    try:
+        waiting.until_said("task 1 created")
+        waiting.signal(signal.SIGINT)
+        assert waiting.ended() == 130
+        assert waiting.lines[-1] == "task 1 goes on; follow it again: agentos wait 'task 1'\n"
+    finally:
+        waiting.close()
 
 
 def test_waiting_outlives_its_connections(db: Database, conn: psycopg.Connection[Any]) -> None:

@@ -1,10 +1,15 @@
 """Listing and operating tasks, and the workers."""
 
 import json
+from io import StringIO
+from typing import cast
 
+import pytest
+from rich.console import Console
 from tests.cli.conftest import Command
 from tests.cli.pool import HandWorker
 
+from agentos.cli import output
 from agentos.store.calls import items, tasks
 from agentos.store.connect import Database
 
@@ -31,7 +36,44 @@ def test_tasks_of_one_status(agentos: Command, db: Database) -> None:
     worker.fail(worker.claim())
     found = json.loads(agentos("tasks", "--status", "failed", "--json").stdout)["tasks"]
     assert [(task["task_id"], task["reason"]) for task in found] == [("task-1", "it broke")]
-    assert agentos("tasks", "--status", "asleep").returncode == 2
+    wrong = agentos("tasks", "--status", "asleep")
+    assert wrong.returncode == 2
+    assert "Invalid value for '--status': 'asleep' is not one of created" in wrong.stderr
+
+
+@pytest.mark.parametrize("command", ["wait", "cancel", "retry", "approve", "show"])
+def test_an_id_that_no_task_has_leads_to_the_list(agentos: Command, database_dsn: str, command: str) -> None:
+    done = agentos(command, "nope", "--json")
+    assert done.returncode == 5
+    assert "Fix: list the newest ones: agentos tasks\n" in done.stderr
+    assert json.loads(done.stdout)["error"]["hint"] == "list the newest ones: agentos tasks"
+
+
+def test_a_reason_is_the_first_line_of_its_message(agentos: Command, db: Database) -> None:
+    submit(db, "task-1")
+    worker = HandWorker(db)
+    worker.fail(worker.claim(), "it has None\\nFix: give it one")
+    assert agentos("tasks").stdout.splitlines()[1].endswith("it has None")
+    ended = agentos("wait", "task-1")
+    assert ended.stdout.endswith(": it has None\n")
+    assert ended.stderr.endswith("Fix: give it one\n")
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_on_a_narrow_terminal_ids_stay_whole_and_the_rest_gives_way(
+    monkeypatch: pytest.MonkeyPatch, fold: bool
+) -> None:
+    screen = Console(file=StringIO(), force_terminal=True, width=80, soft_wrap=True, color_system=None)
+    monkeypatch.setattr(output, "out", screen)
+    task_id = "task-0123456789abcdef0123456789abcdef"
+    columns = ("task", "status", "kind", "title", "created", "took", "reason")
+    rows = [(task_id, "failed", "research", "", "12 min ago", "0.42 s", "it broke " * 9)]
+    output.print_table(columns, rows, fold=fold)
+    lines = cast(StringIO, screen.file).getvalue().splitlines()
+    assert sum(task_id in line for line in lines) == 1
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    assert "title" not in lines[0]
+    assert fold or len(lines) == 3
 
 
 def test_what_a_task_says_cannot_steer_the_terminal(agentos: Command, db: Database) -> None:

@@ -51,10 +51,15 @@ def plan(folder: Path, second: str) -> str:
 def test_a_plan_is_run_and_followed_to_its_end(pool: Daemon, agentos: Command, tmp_path: Path) -> None:
     done = agentos("run", plan(tmp_path, "echo two"), "--task-id", "task-1", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["status"] == "completed"
+    told = json.loads(done.stdout)
+    assert told["status"] == "completed"
+    assert {key: result["stdout"] for key, result in told["result"].items()} == {"first": "one\n", "second": "two\n"}
     assert re.search(r"first: completed.*\n(.*\n)*.*second: completed", done.stderr)
     failed = agentos("run", plan(tmp_path, "exit 3"))
     assert failed.returncode == 1
+    assert failed.stdout.splitlines()[:2] == [
+        "first: completed  one", "second: failed  'exit 3' ended with exit code 3",
+    ]  # fmt: skip
     assert "second: 'exit 3'" in failed.stdout
     assert {line.split("│")[0].strip() for line in pool.lines if "│" in line} == {"coordinator", "worker"}
 
@@ -79,10 +84,12 @@ def test_when_up_itself_is_killed_its_children_stop(pool: Daemon, db: Database) 
     until(lambda: not db.run(timeline.list_workers()), what="the worker said goodbye")
 
 
-def test_a_mistake_in_the_options_ends_all_with_its_exit_code(database_dsn: str) -> None:
-    daemon = Daemon("agentos.cli", "up", "--app", "no_such_module:app")
-    assert daemon.ended() == 2
-    assert daemon.said("no_such_module")
+def test_a_mistake_in_the_options_is_told_before_anything_starts(database_dsn: str) -> None:
+    for options, says in ((("--app", "no_such_module:app"), "no_such_module"), (("--allow-kind", "all"), "only shell")):
+        daemon = Daemon("agentos.cli", "up", *options)
+        assert daemon.ended() == 2
+        assert daemon.said(says)
+        assert not daemon.said("agentos is up")
 
 
 def test_a_plan_with_mistakes_creates_nothing(agentos: Command, database_dsn: str, tmp_path: Path) -> None:

@@ -7,14 +7,13 @@ import typer
 from rich.text import Text
 
 from agentos.cli.database import command_settings, described
-from agentos.cli.exits import DATABASE, FAILED, OK
+from agentos.cli.exits import FAILED, OK
 from agentos.cli.findings import Told, told
 from agentos.cli.options import AsJson, Dsn
 from agentos.cli.output import out, print_json
 from agentos.store.calls import tasks, timeline
 from agentos.store.calls.timeline import Finding
 from agentos.store.connect import OnConnection, connect, locate
-from agentos.store.errors import DatabaseError
 from agentos.store.migrate import check_schema, schema_state
 
 
@@ -27,8 +26,9 @@ def doctor(
     """Look for what is wrong, each with its fix. Changes nothing.
 
     The schema, day partitions, workers that do not beat, leases without a living worker, work that nobody alive can
-    run, a missing coordinator, calls in doubt, quarantined items, old transactions, a shifted clock, settings that may
-    lose commits. Exit code 1 if something is wrong, 3 if the database cannot be used; waiting approvals are only told.
+    run, a missing coordinator (while a scheduled item or a late worker waits for one), calls in doubt, quarantined
+    items, old transactions, a shifted clock, settings that may lose commits. Exit code 1 if something is wrong, 3 if
+    the database cannot be used; waiting approvals are only told.
 
     \b
     Examples:
@@ -36,20 +36,14 @@ def doctor(
       agentos doctor --json | jq -r .findings
     """
     settings = command_settings(dsn)
-    try:
-        target = locate(settings)
-        with connect(target.dsn) as conn:
-            check_schema(conn)
-            about = _about(OnConnection(conn), conn.info.server_version, schema_state(conn).version)
-            found = [told(each) for each in OnConnection(conn).run(timeline.findings(old))]
-            if deep:
-                found += [_misplaced(each) for each in OnConnection(conn).run(tasks.misplaced_items())]
-            about = {"database": described(target, settings), **about}
-    except DatabaseError as error:
-        found, about = [Told("database", False, error.message, error.hint or "", {})], {}
-    _tell(about, found, as_json=json)
-    if any(each.finding == "database" for each in found):
-        raise typer.Exit(DATABASE)
+    target = locate(settings)
+    with connect(target.dsn) as conn:
+        check_schema(conn)
+        about = _about(OnConnection(conn), conn.info.server_version, schema_state(conn).version)
+        found = [told(each) for each in OnConnection(conn).run(timeline.findings(old))]
+        if deep:
+            found += [_misplaced(each) for each in OnConnection(conn).run(tasks.misplaced_items())]
+    _tell({"database": described(target, settings), **about}, found, as_json=json)
     raise typer.Exit(FAILED if any(not each.note for each in found) else OK)
 
 

@@ -21,6 +21,7 @@ from agentos.store.errors import (
 )
 
 OK, FAILED, USAGE, DATABASE, TIMEOUT, NOT_FOUND = range(6)
+INTERRUPTED = 130
 
 _CODES: tuple[tuple[type[AgentOSError] | tuple[type[AgentOSError], ...], int], ...] = (
     (DatabaseError, DATABASE),
@@ -39,12 +40,14 @@ def report(error: Exception, *, as_json: bool = False) -> int:
     """Print one of our errors on stderr, and as JSON on stdout; the exit code. Any other error is raised again."""
     if not isinstance(error, AgentOSError):
         raise error
+    # The engine advises to create the task; who typed an id at a command line has mistyped one.
+    hint = "list the newest ones: agentos tasks" if isinstance(error, UnknownTask) else error.hint
     err.print(Text.assemble(("Error: ", "bold red"), error.message))
     if error.detail:
         err.print(Text(error.detail))
-    if error.hint:
-        err.print(Text.assemble(("Fix: ", "bold green"), error.hint))
+    if hint:
+        err.print(Text.assemble(("Fix: ", "bold green"), hint))
     if as_json:
-        told = {"type": type(error).__name__, "message": error.message, "hint": error.hint, "detail": error.detail}
+        told = {"type": type(error).__name__, "message": error.message, "hint": hint, "detail": error.detail}
         print(json.dumps({"error": told}))
     return exit_code(error)

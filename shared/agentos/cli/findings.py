@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from agentos.cli.output import compact, duration
@@ -36,7 +37,7 @@ def _serve(data: dict[str, Any]) -> str:
 
 
 def _look(data: dict[str, Any]) -> str:
-    return f"agentos show {data['task_id']}"
+    return f"agentos show {quote(data['task_id'])}"
 
 
 def _not_led(data: dict[str, Any]) -> str:
@@ -95,17 +96,17 @@ _TEXTS: dict[str, tuple[Say, Say]] = {
     "nobody_leads": (_not_led, _COORDINATOR),
     "in_doubt": (
         lambda d: f"a call of {d['tool']} in {d['task_id']} was begun at {d['begun_at']} and never finished",
-        lambda d: f"find out whether it happened ({_look(d)}); then agentos retry {d['task_id']}",
+        lambda d: f"find out whether it happened ({_look(d)}); then agentos retry {quote(d['task_id'])}",
     ),
     "quarantined": (
         lambda d: (
             f"item {d['key'] or d['item_id']} of {d['task_id']} killed its process {d['crashes']} times and is "
             "quarantined"
         ),
-        lambda d: f"mend its handler ({_look(d)}), then agentos retry {d['task_id']}",
+        lambda d: f"mend its handler ({_look(d)}), then agentos retry {quote(d['task_id'])}",
     ),
     "awaits_approval": (
         lambda d: f"{d['task_id']} asks: {compact(d['question'], 200)}",
-        lambda d: f"agentos approve {d['task_id']} (or --reject); {_look(d)} tells what it is about",
+        lambda d: f"agentos approve {quote(d['task_id'])} (or --reject); {_look(d)} tells what it is about",
     ),
 }

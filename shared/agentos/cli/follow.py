@@ -1,16 +1,31 @@
 """Watching a task until it ends."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from shlex import quote
 
-from agentos.cli.exits import FAILED, OK
-from agentos.cli.output import compact, duration, err, out, print_json, styled
+import typer
+
+from agentos.cli.exits import FAILED, INTERRUPTED, OK
+from agentos.cli.output import duration, err, gist, out, print_json, styled
+from agentos.cli.products import Products
 from agentos.store.calls.tasks import TaskProgress, task_progress
 from agentos.store.calls.timeline import list_workers
 from agentos.store.connect import Database
 from agentos.store.errors import DatabaseUnavailable, TaskTimeout
 
 SOONEST_S, LATEST_S = 0.05, 0.5
+
+
+@contextmanager
+def followed(task_id: str) -> Iterator[None]:
+    """Ctrl-C in the block ends the following, not the task, and says so. Raises typer.Exit: with 130 then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"{task_id} goes on; follow it again: agentos wait {quote(task_id)}")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def follow(
@@ -31,7 +46,7 @@ def follow(
         if end is not None and time.monotonic() >= end:
             raise TaskTimeout(
                 f"task {task_id} did not end within {timeout_s:g} s; it goes on",
-                hint=f"see what it is doing: agentos show {task_id}",
+                hint=f"see what it is doing: agentos show {quote(task_id)}",
             )
         time.sleep(pause_s if end is None else max(0.0, min(pause_s, end - time.monotonic())))
         pause_s = min(LATEST_S, pause_s * 1.3)
@@ -62,7 +77,7 @@ class Steps:
         if progress.next_run_in_s is not None and progress.next_run_in_s > 0 and not progress.held:
             parts.append("waits for its next attempt or start")
         if progress.status == "waiting":
-            parts.append(f"answer it: agentos approve {self._task_id}")
+            parts.append(f"answer it: agentos approve {quote(self._task_id)}")
         said = ", ".join(parts)
         if said != self._said and not progress.ended:
             err.print(said, style="dim")
@@ -80,16 +95,22 @@ def tell_if_nobody_serves(db: Database, queue: str, kinds: set[str]) -> None:
         err.print(f"no living worker runs {names} in queue {queue}; start one: agentos-worker {option}")
 
 
-def tell_end(task_id: str, progress: TaskProgress, *, took_s: float, as_json: bool) -> int:
-    """Print how the task ended and its result; the exit code."""
+def tell_end(
+    task_id: str, progress: TaskProgress, *, took_s: float, as_json: bool, products: Products | None = None
+) -> int:
+    """Print how the task ended and its result, of a task of many items what each produced; the exit code."""
     ok = progress.status == "completed"
+    result = products.by_key() if products else progress.result
     if as_json:
-        print_json(
-            {"task_id": task_id, "status": progress.status, "reason": progress.reason, "result": progress.result}
-        )
-    else:
-        out.print(styled(progress.status), f"{task_id} after {duration(took_s)}", end="")
-        out.print(f": {compact(progress.reason, 500)}" if progress.reason and not ok else "")
-        if progress.result is not None:
-            print_json(progress.result)
+        print_json({"task_id": task_id, "status": progress.status, "reason": progress.reason, "result": result})
+        return OK if ok else FAILED
+    for line in products.lines() if products else ():
+        out.print(line)
+    reason = progress.reason if progress.reason and not ok else ""
+    out.print(styled(progress.status), f"{task_id} after {duration(took_s)}", end="")
+    out.print(f": {gist(reason, 500)}" if reason else "")
+    if fix := next((line for line in reason.splitlines() if line.startswith("Fix: ")), None):
+        err.print(gist(fix, 500))
+    if products is None and result is not None:
+        print_json(result)
     return OK if ok else FAILED

@@ -7,6 +7,8 @@ from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +26,7 @@ STYLES = {
 }  # fmt: skip
 
 Row = Sequence[object]
+GAP, NARROWEST = 2, 4
 
 
 def print_json(value: object) -> None:
@@ -46,12 +49,12 @@ def plain(value: object) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Row], *, title: str | None = None) -> None:
-    """Rows under their columns; nothing when there are none."""
+def print_table(columns: Sequence[str], rows: Sequence[Row], *, title: str | None = None, fold: bool = True) -> None:
+    """Rows under their columns; nothing when there are none. What a terminal has no room for is folded, or cut."""
     if not rows:
         return
     if out.is_terminal:
-        out.print(make_table(columns, rows, title=title), soft_wrap=False)
+        out.print(make_table(columns, rows, title=title, fold=fold), soft_wrap=False, crop=False)
         return
     if title:
         print(f"# {title}")
@@ -61,14 +64,34 @@ def print_table(columns: Sequence[str], rows: Sequence[Row], *, title: str | Non
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def make_table(columns: Sequence[str], rows: Sequence[Row], *, title: str | None = None) -> Table:
-    """The same for a terminal."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(styled(one_line(cell)) for cell in row))
+def make_table(columns: Sequence[str], rows: Sequence[Row], *, title: str | None = None, fold: bool = False) -> Table:
+    """The same for a terminal, without the columns that are empty. An id is never folded or cut: others give way."""
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    filled = [n for n in range(len(columns)) if any(row[n] for row in cells)]
+    natural = [max(cell_len(text) for text in (columns[n], *(row[n] for row in cells))) for n in filled]
+    room = out.width - GAP * (len(filled) - 1)
+    widths = _fitted(natural, [columns[n] == "task" for n in filled], room)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD, show_edge=False,
+        padding=(0, GAP, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    for n, width in zip(filled, widths, strict=True):
+        table.add_column(columns[n], width=width, no_wrap=not fold, overflow="fold" if fold else "ellipsis")
+    for row in cells:
+        table.add_row(*(styled(row[n]) for n in filled))
     return table
+
+
+def _fitted(natural: Sequence[int], kept: Sequence[bool], room: int) -> list[int]:
+    """The widths: the widest columns give way first, none below `NARROWEST`, and the kept ones not at all."""
+    widths = list(natural)
+    giving = [n for n, keep in enumerate(kept) if not keep]
+    while sum(widths) > room and giving:
+        widest = max(giving, key=lambda n: widths[n])
+        if widths[widest] <= NARROWEST:
+            break
+        widths[widest] -= 1
+    return widths
 
 
 def styled(text: str) -> Text:
@@ -90,6 +113,12 @@ def compact(value: object, limit: int = 100) -> str:
     text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
     text = one_line(text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def gist(value: object, limit: int = 100) -> str:
+    """The first line of a text, cut off after `limit` characters; of another value its JSON."""
+    first = next(iter(value.strip().splitlines()), "") if isinstance(value, str) else value
+    return compact(first, limit)
 
 
 def clock_time(at: datetime) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Annotated
 from uuid import uuid4
 
@@ -11,9 +12,10 @@ from rich.live import Live
 from rich.text import Text
 
 from agentos.cli.database import opened
-from agentos.cli.follow import follow, tell_end, tell_if_nobody_serves
-from agentos.cli.options import AsJson, Dsn, Timeout
-from agentos.cli.output import compact, duration, err, make_table, out
+from agentos.cli.follow import follow, followed, tell_end, tell_if_nobody_serves
+from agentos.cli.options import AsJson, Dsn, Priority, Timeout
+from agentos.cli.output import duration, err, gist, make_table, out
+from agentos.cli.products import produced
 from agentos.core.plan import load_plan, to_items
 from agentos.store.calls import tasks, workers
 from agentos.store.calls.tasks import ItemRow, TaskProgress
@@ -28,7 +30,7 @@ def run(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The plan: YAML or JSON.")],
     task_id: Annotated[str | None, typer.Option(metavar="ID", help="The task's id (default: a new one).")] = None,
     queue: Annotated[str, typer.Option(help="Which workers may take it.")] = "default",
-    priority: Annotated[int, typer.Option(help="Each step is worth a minute of waiting.")] = 0,
+    priority: Priority = 0,
     timeout: Timeout = None,
     dsn: Dsn = None,
     json: AsJson = False,
@@ -36,7 +38,7 @@ def run(
     """Submit the items of a plan file as one task, and follow it to its end. Exit code 1 if it fails.
 
     The plan is checked first, with line numbers in its errors; nothing is created unless all of it is right. Ctrl-C
-    ends the following, not the task: `agentos wait` follows it again.
+    ends the following, not the task: `agentos wait` follows it again. At the end: what each item produced.
 
     \b
     Examples:
@@ -52,11 +54,14 @@ def run(
         db.run(tasks.create_task(task_id, plan.title, queue=queue, items=text, priority=priority))
         queues = {item.queue or queue for item in plan.items}
         db.run(workers.wake(sorted(queues)))
-        err.print(f"{task_id}: {len(items)} item(s), {plan.title}")
-        for name in sorted(queues):
-            tell_if_nobody_serves(db, name, {item.kind for item in plan.items if (item.queue or queue) == name})
-        progress = _watch(db, task_id, timeout_s=timeout, live=out.is_terminal and not json)
-    raise typer.Exit(tell_end(task_id, progress, took_s=time.monotonic() - started, as_json=json))
+        with followed(task_id):
+            err.print(f"{task_id}: {len(items)} item(s), {plan.title}")
+            for name in sorted(queues):
+                tell_if_nobody_serves(db, name, {item.kind for item in plan.items if (item.queue or queue) == name})
+            progress = _watch(db, task_id, timeout_s=timeout, live=out.is_terminal and not json)
+        products = produced(db, task_id)
+    took_s = time.monotonic() - started
+    raise typer.Exit(tell_end(task_id, progress, took_s=took_s, as_json=json, products=products))
 
 
 def _watch(db: Database, task_id: str, *, timeout_s: float | None, live: bool) -> TaskProgress:
@@ -90,13 +95,13 @@ def _picture(task_id: str, progress: TaskProgress, items: tuple[ItemRow, ...]) -
     if len(items) > SHOWN:
         below.append(f"{len(items) - SHOWN} more are not shown")
     if progress.status == "waiting":
-        below.append(f"answer it: agentos approve {task_id}")
+        below.append(f"answer it: agentos approve {quote(task_id)}")
     columns = ("item", "kind", "state", "attempt", "time", "error")
     return Group(make_table(columns, rows), Text(", ".join(below)))
 
 
 def _row(item: ItemRow) -> tuple[object, ...]:
-    error = compact(item.error.get("message", ""), 80) if isinstance(item.error, dict) else ""
+    error = gist(item.error.get("message", ""), 80) if isinstance(item.error, dict) else ""
     if item.claimed_at and item.at and item.status:
         took = duration((item.at - item.claimed_at).total_seconds())
     else:
@@ -121,5 +126,5 @@ class _Lines:
                 moment = datetime.now().astimezone().strftime("%H:%M:%S")
                 err.print(f"{moment} {item.key or item.item_id}: {now[0]}{attempt}")
         if progress.status == "waiting" and not self._waited:
-            err.print(f"answer it: agentos approve {self._task_id}")
+            err.print(f"answer it: agentos approve {quote(self._task_id)}")
         self._waited = progress.status == "waiting"

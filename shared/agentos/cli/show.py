@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from agentos.cli.database import opened
 from agentos.cli.exits import FAILED, OK
 from agentos.cli.options import AsJson, Dsn, TaskId
-from agentos.cli.output import compact, duration, out, print_json, print_table, size, styled
+from agentos.cli.output import compact, duration, gist, out, print_json, print_table, size, styled
 from agentos.cli.story import Attempt, Story, tell
 from agentos.store.calls.ledger import LedgerEntry
 from agentos.store.calls.timeline import CheckpointSummary, Event
@@ -98,7 +99,7 @@ def _print_head(story: Story) -> None:
         out.print(f"reason: {compact(task.reason, 1000)}")
     out.print(f"{progress.done} of {progress.done + progress.open} items done, {progress.held} running")
     for asked in story.approvals:
-        answer = {True: "yes", False: "no", None: f"waits: agentos approve {task.task_id}"}[asked.approved]
+        answer = {True: "yes", False: "no", None: f"waits: agentos approve {quote(task.task_id)}"}[asked.approved]
         by = f" by {asked.answered_by}" if asked.answered_by else ""
         out.print(f"asked: {compact(asked.question, 500)} {answer}{by}")
         out.print(f"  about {compact(asked.shown, 2000)}")
@@ -107,7 +108,7 @@ def _print_head(story: Story) -> None:
 
 
 def _error(error: object) -> str:
-    return compact(error.get("message", error) if isinstance(error, dict) else error or "", 80)
+    return gist(error.get("message", error) if isinstance(error, dict) else error or "", 80)
 
 
 def _attempt(story: Story, each: Attempt) -> tuple[object, ...]:

@@ -1,19 +1,18 @@
 """`agentos submit`."""
 
-import sys
 import time
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
 import typer
 
 from agentos.cli.database import opened
-from agentos.cli.follow import Steps, follow, tell_end, tell_if_nobody_serves
-from agentos.cli.options import AsJson, Dsn, Timeout
+from agentos.cli.follow import Steps, follow, followed, tell_end, tell_if_nobody_serves
+from agentos.cli.options import AsJson, Dsn, Priority, Timeout
 from agentos.cli.output import out, print_json
+from agentos.cli.payload import read_payload
 from agentos.store.calls import tasks, workers
-from agentos.store.canonical import canonical_text, loads
+from agentos.store.canonical import canonical_text
 from agentos.store.errors import InvalidInput
 
 
@@ -25,7 +24,7 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
     task_id: Annotated[str | None, typer.Option(metavar="ID", help="The task's id (default: a new one).")] = None,
     title: Annotated[str | None, typer.Option(help="For people (default: the kind).")] = None,
     queue: Annotated[str, typer.Option(help="Which workers may take it.")] = "default",
-    priority: Annotated[int, typer.Option(help="Each step is worth a minute of waiting.")] = 0,
+    priority: Priority = 0,
     max_attempts: Annotated[int, typer.Option(min=1, max=1000, help="Fail for good after so many failures.")] = 5,
     delay: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Not before so long from now.")] = 0.0,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end, as `agentos wait` does.")] = False,
@@ -44,7 +43,11 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
       agentos submit report @report.json --delay 3600
       jq -n '{topic: "tides"}' | agentos submit research -
     """
-    body = canonical_text(_payload(payload), what="payload")
+    if timeout is not None and not wait:
+        raise InvalidInput(
+            "--timeout is for waiting, and --wait is not given", hint="add --wait, or leave --timeout out"
+        )
+    body = canonical_text(read_payload(kind, payload), what="payload")
     task_id = task_id or f"task-{uuid4().hex}"
     started = time.monotonic()
     with opened(dsn) as db:
@@ -64,26 +67,6 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
         tell_if_nobody_serves(db, queue, {kind})
         if not wait:
             return print_json({"task_id": task_id, "item_id": item}) if json else out.print(task_id)
-        progress = follow(db, task_id, timeout_s=timeout, changed=Steps(task_id))
+        with followed(task_id):
+            progress = follow(db, task_id, timeout_s=timeout, changed=Steps(task_id))
     raise typer.Exit(tell_end(task_id, progress, took_s=time.monotonic() - started, as_json=json))
-
-
-def _payload(given: str) -> dict[str, Any]:
-    """The object that was passed. Raises InvalidValue, InvalidInput: if it is none."""
-    text: str | bytes = given
-    if given == "-":
-        text = sys.stdin.buffer.read()
-    elif given.startswith("@"):
-        try:
-            text = Path(given[1:]).read_bytes()
-        except OSError as error:
-            raise InvalidInput(
-                f"{given[1:]} cannot be read: {error.strerror}", hint="@FILE reads the payload from a file"
-            ) from error
-    value = loads(text, what="the payload")
-    if not isinstance(value, dict):
-        raise InvalidInput(
-            f"the payload is a JSON {type(value).__name__}, not an object",
-            hint="""pass one such as '{"topic": "tides"}'""",
-        )
-    return value

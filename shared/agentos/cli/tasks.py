@@ -1,29 +1,27 @@
 """`agentos tasks`."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from agentos.cli.database import opened
 from agentos.cli.options import AsJson, Dsn
-from agentos.cli.output import ago, compact, duration, err, print_json, print_table
+from agentos.cli.output import ago, compact, duration, err, gist, print_json, print_table
 from agentos.store.calls.tasks import TaskRow, list_tasks
 
+STATUSES = ("created", "running", "waiting", "completed", "failed", "cancelled")
 
-class Status(StrEnum):
-    """The statuses of a task."""
 
-    CREATED = "created"
-    RUNNING = "running"
-    WAITING = "waiting"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
+def _known(status: str | None) -> str | None:
+    if status is not None and status not in STATUSES:
+        raise typer.BadParameter(f"{status!r} is not one of {', '.join(STATUSES)}")
+    return status
 
 
 def tasks(
-    status: Annotated[Status | None, typer.Option(help="Only tasks of this status.")] = None,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", callback=_known, help="Only tasks of this status.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 30,
     dsn: Dsn = None,
     json: AsJson = False,
@@ -36,20 +34,21 @@ def tasks(
     Examples:
       agentos tasks
       agentos tasks --status failed --limit 5
-      agentos tasks --json | jq -r '.tasks.0.task_id'
+      agentos tasks --json | jq -r '.tasks[0].task_id'
     """
     with opened(dsn) as db:
-        found = db.run(list_tasks(limit, status.value if status else None))
+        found = db.run(list_tasks(limit, status))
     if json:
         print_json({"tasks": found})
         return
     if not found:
         err.print("no tasks" + (f" are {status}" if status else " yet: agentos submit --help"))
-    print_table(("task", "status", "kind", "title", "created", "took", "reason"), [_row(task) for task in found])
+    columns = ("task", "status", "kind", "title", "created", "took", "reason")
+    print_table(columns, [_row(task) for task in found], fold=False)
 
 
 def _row(task: TaskRow) -> tuple[object, ...]:
     took = duration((task.finished_at - task.created_at).total_seconds()) if task.finished_at else ""
     kind = task.kind or ""
     title = "" if task.title == kind else compact(task.title, 50)
-    return (task.task_id, task.status, kind, title, ago(task.created_at), took, compact(task.reason or "", 80))
+    return (task.task_id, task.status, kind, title, ago(task.created_at), took, gist(task.reason or "", 80))

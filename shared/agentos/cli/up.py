@@ -1,6 +1,9 @@
 """`agentos up`."""
 
+import json
 import os
+import subprocess
+import sys
 import threading
 from typing import Annotated
 
@@ -9,12 +12,15 @@ from rich.text import Text
 
 from agentos.cli.database import command_settings, described
 from agentos.cli.options import Dsn
-from agentos.cli.output import err, out
+from agentos.cli.output import err
 from agentos.cli.supervise import Child, Supervisor
 from agentos.store.connect import open_target
+from agentos.store.errors import ConfigInvalid
 
 _STYLES = {"coordinator": "magenta", "worker": "cyan"}
 _speaking = threading.Lock()
+APP_MARK = "agentos: "
+"""Begins the answer of `agentos.cli.app_check`, which is not imported here: it loads the worker."""
 
 
 def up(
@@ -30,6 +36,7 @@ def up(
 ) -> None:
     """Database, coordinator and a worker in this terminal, for development.
 
+    Their logs go to stderr, each line with the name of its process; with --json to stdout as they are.
     Without a DSN the embedded database is started and migrated. Ctrl-C stops all cleanly: running handlers get the
     grace of the worker to reach a checkpoint; a second Ctrl-C stops at once. A process that is killed is started again.
 
@@ -40,6 +47,7 @@ def up(
       agentos up --dsn postgresql://me@127.0.0.1:5432/dev --migrate
     """
     settings = command_settings(dsn, log_level="info")
+    _check(allow_kind or [], app)
     target = open_target(settings, may_migrate=migrate)  # from here this process keeps an embedded server up
     environment = _environment(dsn, as_json=json)
     worker = [*_option("--app", app), *_option("--concurrency", concurrency)]
@@ -58,6 +66,29 @@ def up(
     raise typer.Exit(code)
 
 
+def _check(allowed: list[str], app: str | None) -> None:
+    """Raises ConfigInvalid: if the worker would refuse these; told before anything is started."""
+    if unknown := sorted(set(allowed) - {"shell"}):
+        raise ConfigInvalid(
+            f"--allow-kind {', '.join(unknown)}: only shell has to be allowed",
+            hint="leave it out; kinds of your own come with --app module:name",
+        )
+    if app is None:
+        return
+    # In a process of its own: an app may start threads or open connections when it is imported.
+    done = subprocess.run(
+        [sys.executable, "-m", "agentos.cli.app_check", app], capture_output=True, text=True, check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if done.returncode:
+        last = done.stdout.splitlines()[-1:] or [""]
+        told = json.loads(last[0].removeprefix(APP_MARK)) if last[0].startswith(APP_MARK) else {}
+        raise ConfigInvalid(
+            told.get("message", f"--app {app}: importing it ended with exit code {done.returncode}"),
+            hint=told.get("hint"), detail=None if told else done.stderr.strip()[-2000:] or None,
+        )  # fmt: skip
+
+
 def _environment(dsn: str | None, *, as_json: bool) -> dict[str, str]:
     """What the children get: the DSN here, because a command line can be read by every user of the machine."""
     environment = dict(os.environ)
@@ -65,7 +96,7 @@ def _environment(dsn: str | None, *, as_json: bool) -> dict[str, str]:
         environment["AGENTOS_DSN"] = dsn
     if as_json:
         environment["AGENTOS_LOG_FORMAT"] = "json"
-    elif out.is_terminal:
+    elif err.is_terminal:
         environment.setdefault("AGENTOS_LOG_FORMAT", "console")
     return environment
 
@@ -76,7 +107,7 @@ def _option(name: str, value: object) -> list[str]:
 
 def _say(name: str, line: str) -> None:
     with _speaking:
-        out.print(Text.assemble((f"{name:<11} │ ", _STYLES[name]), Text.from_ansi(line)))
+        err.print(Text.assemble((f"{name:<11} │ ", _STYLES[name]), Text.from_ansi(line)))
 
 
 def _say_json(_: str, line: str) -> None:

@@ -5,8 +5,9 @@ import time
 import typer
 
 from agentos.cli.database import opened
-from agentos.cli.follow import Steps, follow, tell_end
+from agentos.cli.follow import Steps, follow, followed, tell_end
 from agentos.cli.options import AsJson, Dsn, TaskId, Timeout
+from agentos.cli.products import produced
 
 
 def wait(task: TaskId, timeout: Timeout = None, dsn: Dsn = None, json: AsJson = False) -> None:
@@ -22,5 +23,8 @@ def wait(task: TaskId, timeout: Timeout = None, dsn: Dsn = None, json: AsJson = 
     """
     started = time.monotonic()
     with opened(dsn) as db:
-        progress = follow(db, task, timeout_s=timeout, changed=Steps(task))
-    raise typer.Exit(tell_end(task, progress, took_s=time.monotonic() - started, as_json=json))
+        with followed(task):
+            progress = follow(db, task, timeout_s=timeout, changed=Steps(task))
+        products = None if progress.single else produced(db, task)
+    took_s = time.monotonic() - started
+    raise typer.Exit(tell_end(task, progress, took_s=took_s, as_json=json, products=products))

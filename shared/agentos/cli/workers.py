@@ -35,7 +35,7 @@ def workers(
     if not found:
         err.print("no worker is alive; start one: agentos-worker --app module:app (or: agentos up)")
     columns = ("worker", "state", "role", "host", "pid", "holds", "serves", "beat", "loop lag", "up", "version")
-    print_table(columns, [_row(worker) for worker in found])
+    print_table(columns, [_row(worker) for worker in found], fold=False)
 
 
 def _row(worker: WorkerRow) -> tuple[object, ...]:
