@@ -1,6 +1,6 @@
 # Every target first makes .venv from the lock when that is needed; nothing has to be typed before.
 PYTHON ?=
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n 2
 BENCH_ARGS ?=
 LOCK_ARGS ?=
 
