@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -73,10 +73,12 @@ def make_table(columns: Sequence[str], rows: Sequence[Row], *, title: str | None
     widths = _fitted(natural, [columns[n] == "task" for n in filled], room)
     table = Table(
         title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD, show_edge=False,
-        padding=(0, GAP, 0, 0), pad_edge=False,
+        padding=(0, GAP - 1, 0, 0), pad_edge=False,
     )  # fmt: skip
     for n, width in zip(filled, widths, strict=True):
-        table.add_column(columns[n], width=width, no_wrap=not fold, overflow="fold" if fold else "ellipsis")
+        overflow: OverflowMethod = "fold" if fold else "ellipsis"
+        # Not width=: rich would cut such a column when the terminal is narrower than the table.
+        table.add_column(columns[n], min_width=width, max_width=width, no_wrap=not fold, overflow=overflow)
     for row in cells:
         table.add_row(*(styled(row[n]) for n in filled))
     return table
