@@ -155,7 +155,7 @@ def test_every_finding_has_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Anything(dict[str, Any]):
         def __missing__(self, key: str) -> Any:
-            return {"query": "", "question": "", "kind": "shell", "next_due_s": None}.get(key, 1)
+            return {"query": "", "question": "", "task_id": "task-1", "kind": "shell", "next_due_s": None}.get(key, 1)
 
     say: Callable[..., Any] = words.told
     for name in words._TEXTS:
