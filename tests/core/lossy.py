@@ -12,11 +12,12 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Lossy:
-    """Loses the first reply of each SQL function named in `lose`. `before`: the call itself is lost, not its reply."""
+    """Loses the first reply of each SQL function named in `lose`, or all. `before`: the call itself, not its reply."""
 
     db: Database
     lose: set[str]
     before: bool = False
+    all: bool = False
     lost: list[str] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
@@ -26,7 +27,8 @@ class Lossy:
         name = next((each for each in self.lose if f"agentos.{each}(" in call.sql), None)
         if name is None:
             return self.db.run(call)
-        self.lose.discard(name)
+        if not self.all:
+            self.lose.discard(name)
         self.lost.append(name)
         if not self.before:
             self.db.run(call)

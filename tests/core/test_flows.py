@@ -1,11 +1,14 @@
 """Flows under lost replies and cancellation: nothing is done twice, nobody waits for himself."""
 
 import asyncio
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
-from tests.core.lossy import Lossy
+from tests.core.lossy import Lossy, T
 from tests.store.engine import Worker, register, submit
 
 from agentos.core.evidence import PackVerdict
@@ -14,10 +17,11 @@ from agentos.core.flows.tools import ToolOutcome, ToolPolicy, call_tool
 from agentos.core.identity import prompt_identity, tool_identity
 from agentos.core.lease import Lease
 from agentos.store.calls.items import ClaimedItem
+from agentos.store.calls.ledger import OnDoubt
 from agentos.store.calls.tasks import cancel_task
 from agentos.store.connect import AsyncDatabase, Database
 from agentos.store.errors import DatabaseUnavailable, InDoubt, LeaseLost, TaskCancelled
-from agentos.store.run import Flow, adrive, drive
+from agentos.store.run import Call, Flow, adrive, drive
 
 HOLDS = PackVerdict(True, [], "")
 
@@ -58,6 +62,12 @@ def held(db: Database) -> Held:
     return Held(db)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls are tried twice, without a wait."""
+    monkeypatch.setattr("agentos.core.flows.patience.OUTAGE_WAITS_S", (0.0,))
+
+
 @pytest.mark.parametrize("before", [False, True], ids=["reply", "call"])
 @pytest.mark.parametrize("function", ["ledger_begin", "ledger_finish"])
 def test_a_lost_reply_of_the_ledger_executes_nothing_twice(
@@ -83,14 +93,86 @@ def test_a_lost_reply_of_the_cache_generates_nothing_twice(
 
 
 def test_a_call_that_could_not_be_recorded_is_in_doubt_for_its_own_process_too(
-    held: Held, db: Database, monkeypatch: pytest.MonkeyPatch
+    held: Held, db: Database, impatient: None
 ) -> None:
-    monkeypatch.setattr("agentos.core.flows.patience.OUTAGE_WAITS_S", ())
     with pytest.raises(DatabaseUnavailable):
-        drive(Lossy(db, {"ledger_finish"}, before=True), held.tool())
+        drive(Lossy(db, {"ledger_finish"}, before=True, all=True), held.tool())
     with pytest.raises(InDoubt):
         drive(db, held.tool())
     assert drive(db, held.tool(policy=ToolPolicy(on_doubt="retry"))).result == {"calls": 2}
+
+
+@pytest.mark.parametrize("lease", [True, False], ids=["lease", "guest"])
+@pytest.mark.parametrize("on_doubt", ["fail", "retry"])
+def test_a_call_whose_begin_was_never_answered_is_executed_by_the_next_who_asks(
+    held: Held, db: Database, impatient: None, lease: bool, on_doubt: OnDoubt
+) -> None:
+    more: dict[str, Any] = {"policy": ToolPolicy(on_doubt), "lease": held.lease() if lease else None}
+    with pytest.raises(DatabaseUnavailable):
+        drive(Lossy(db, {"ledger_begin"}, all=True), held.tool(**more))
+    with pytest.raises(DatabaseUnavailable):
+        drive(Lossy(db, {"ledger_resume"}, all=True), held.tool(**more))
+    assert held.calls == 0
+    assert drive(db, held.tool(**more)).result == {"calls": 1}
+    assert drive(db, held.tool(**more)).replayed
+
+
+def test_a_lost_reply_of_a_resumption_executes_once(held: Held, db: Database, impatient: None) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        drive(Lossy(db, {"ledger_begin"}, all=True), held.tool(lease=None))
+    lossy = Lossy(db, {"ledger_resume"})
+    assert drive(lossy, held.tool(lease=None)).result == {"calls": 1}
+    assert lossy.lost == ["ledger_resume"]
+
+
+def test_a_call_forced_to_execute_is_begun_once_although_the_reply_was_lost(
+    held: Held, db: Database, impatient: None, conn: psycopg.Connection[Any]
+) -> None:
+    drive(db, held.tool())
+    assert drive(Lossy(db, {"ledger_begin"}), held.tool(force=True)).result == {"calls": 2}
+    assert conn.execute("SELECT executions FROM agentos.tool_ledger").fetchone() == (2,)
+
+
+def test_what_another_thread_has_just_begun_is_waited_for(held: Held, db: Database) -> None:
+    """Its token is known to nobody but itself when the second thread asks."""
+    begun, asked = threading.Event(), threading.Event()
+
+    class Slow(Lossy):
+        def run(self, call: Call[T]) -> T:
+            reply = self.db.run(call)
+            if "agentos.ledger_begin(" in call.sql:
+                begun.set()
+                asked.wait(10)
+            return reply
+
+    class Second(Lossy):
+        def run(self, call: Call[T]) -> T:
+            try:
+                return self.db.run(call)
+            finally:
+                asked.set()
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(drive, Slow(db, set()), held.tool(lease=None))
+        assert begun.wait(10)
+        second = pool.submit(drive, Second(db, set()), held.tool(lease=None))
+        assert (first.result(10).replayed, second.result(10).replayed) == (False, True)
+    assert held.calls == 1
+
+
+@pytest.mark.parametrize("lost", [{"cache_begin"}, {"cache_finish", "cache_abandon"}], ids=["begin", "finish"])
+def test_a_generation_whose_end_could_not_be_recorded_is_made_again_by_the_next_who_asks(
+    held: Held, db: Database, impatient: None, lost: set[str]
+) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        drive(Lossy(db, lost, before=lost != {"cache_begin"}, all=True), held.prompt(lambda: "lost"))
+    assert drive(db, held.prompt(lambda: "text")).output == "text"
+
+
+def test_a_generator_that_ends_its_thread_gives_its_generation_up(held: Held, db: Database) -> None:
+    with pytest.raises(SystemExit):
+        drive(db, held.prompt(sys.exit))
+    assert drive(db, held.prompt(lambda: "text")).output == "text"
 
 
 def test_a_cancelled_tool_is_in_doubt_and_its_generation_is_given_up(held: Held, db: Database) -> None:

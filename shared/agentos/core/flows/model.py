@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from agentos.core.flows.patience import OUTAGE_WAITS_S, growing_waits, insist
+from agentos.core.flows.patience import growing_waits, insist, insist_as
 from agentos.core.lease import Lease
 from agentos.core.llm import Completion
 from agentos.core.logs import get_logger
 from agentos.store.calls.cache import CacheReply, PromptIdentity, cache_abandon, cache_begin, cache_finish
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import canonical_text, loads
-from agentos.store.errors import AgentOSError, DatabaseUnavailable
+from agentos.store.errors import AgentOSError
 from agentos.store.run import Flow, Sleep, do, invoke
 
 log = get_logger(__name__)
@@ -27,8 +27,8 @@ class Generated:
     cached: bool
 
 
-_generating: set[UUID] = set()
-"""Call tokens of generations that this process runs now."""
+_given_up: set[UUID] = set()
+"""Call tokens of generations of this process that have ended, or never began, while their record may not say so."""
 
 
 def generate_once(
@@ -41,10 +41,9 @@ def generate_once(
     Raises LeaseLost, TaskCancelled: with a lease. UnknownTask: without one.
     """
     fence = lease.fence if lease else None
-    ask = cache_begin(prompt, fence, worker_id, expires_s)
     waits = growing_waits()
     while True:
-        reply = yield from _begin(prompt.key, ask)
+        reply = yield from _begin(prompt, fence, worker_id, expires_s)
         if reply.verdict == "ready":
             return Generated(reply.output, cached=True)
         if reply.verdict == "generate" and reply.call_token is not None:
@@ -60,29 +59,20 @@ class _Output:
     value: Any
 
 
-def _begin(key: str, ask: Any) -> Flow[CacheReply]:
-    """A begin whose reply was lost looks like a generator that lives and never ends: it is us, so it is taken back."""
-    unanswered = False
-    for wait_s in (*OUTAGE_WAITS_S, None):
-        try:
-            reply: CacheReply = yield from do(ask)
-        except DatabaseUnavailable:
-            if wait_s is None:
-                raise
-            unanswered = True
-            yield Sleep(wait_s)
-            continue
-        if unanswered and reply.verdict == "busy" and reply.call_token and reply.call_token not in _generating:
-            yield from do(cache_abandon(key, reply.call_token))
-        return reply
-    raise AssertionError("the last try returns or raises")
+def _begin(prompt: PromptIdentity, fence: Fence | None, worker_id: int, expires_s: float) -> Flow[CacheReply]:
+    token = uuid4()
+    ask = cache_begin(prompt, fence, worker_id, expires_s, call_token=token)
+    reply = yield from insist_as(token, ask, _given_up)
+    if reply.verdict == "busy" and reply.call_token in _given_up:  # it looks alive, since its process is: us
+        yield from insist(cache_abandon(prompt.key, reply.call_token))
+        _given_up.discard(reply.call_token)
+    return reply
 
 
 def _generate(
     key: str, token: UUID, fence: Fence | None, worker_id: int, generate: Callable[[], Any]
 ) -> Flow[_Output | None]:
     """None: somebody took the generation over, and what they made counts."""
-    _generating.add(token)
     try:
         made = yield from invoke(generate)
         text, tokens = _stored(made)
@@ -90,8 +80,9 @@ def _generate(
     except (Exception, asyncio.CancelledError, KeyboardInterrupt):
         yield from _abandon(key, token)
         raise
-    finally:
-        _generating.discard(token)
+    except BaseException:  # such as GeneratorExit: nothing can be asked any more
+        _given_up.add(token)
+        raise
     return _Output(loads(text)) if kept else None
 
 
@@ -102,7 +93,10 @@ def _stored(made: Any) -> tuple[str, tuple[int | None, int | None]]:
 
 
 def _abandon(key: str, token: UUID) -> Flow[None]:
+    _given_up.add(token)
     try:
         yield from do(cache_abandon(key, token))
-    except AgentOSError as exc:  # the generator's own error is the news; others wait until this process is gone
+    except AgentOSError as exc:  # the generator's own error is the news; this process gives it up when it asks again
         log.warning("could not give a generation up", error=exc.message)
+    else:
+        _given_up.discard(token)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import TypeVar
+from uuid import UUID
 
 from agentos.store.errors import DatabaseUnavailable
 from agentos.store.run import Call, Flow, Sleep, do
@@ -23,6 +24,19 @@ def insist(call: Call[T]) -> Flow[T]:
         except DatabaseUnavailable:
             yield Sleep(wait_s)
     return (yield from do(call))
+
+
+def insist_as(token: UUID, call: Call[T], unanswered: set[UUID]) -> Flow[T]:
+    """`insist` on a call that begins something as `token`; noted in `unanswered` if nobody knows whether it did.
+
+    It would look like something that this process does, and for which others, and itself, must wait.
+    """
+    try:
+        return (yield from insist(call))
+    except BaseException as exc:
+        if isinstance(exc, DatabaseUnavailable) or not isinstance(exc, Exception):
+            unanswered.add(token)
+        raise
 
 
 def growing_waits() -> Iterator[float]:

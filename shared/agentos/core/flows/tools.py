@@ -13,10 +13,10 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from agentos.core.evidence import Evidence, PackVerdict
-from agentos.core.flows.patience import OUTAGE_WAITS_S, growing_waits, insist
+from agentos.core.flows.patience import growing_waits, insist, insist_as
 from agentos.core.flows.results import Packed, message_of, pack, refusal_in
 from agentos.core.lease import Lease
 from agentos.store.calls.items import Fence
@@ -29,8 +29,8 @@ from agentos.store.calls.ledger import (
     ledger_resume,
 )
 from agentos.store.canonical import canonical_text, loads
-from agentos.store.errors import DatabaseUnavailable, InDoubt, InvalidInput, PostconditionFailed
-from agentos.store.run import Flow, Sleep, do, invoke
+from agentos.store.errors import InDoubt, InvalidInput, PostconditionFailed
+from agentos.store.run import Flow, Sleep, invoke
 
 TOOL_EXPIRES_S = 30 * 86400.0
 """Seconds for which a record is replayed to callers without a lease: 30 days."""
@@ -104,8 +104,8 @@ class ToolOutcome:
     repaired: bool
 
 
-_executing: set[UUID] = set()
-"""Call tokens of executions that this process runs now."""
+_unanswered: set[UUID] = set()
+"""Call tokens under which this process began and got no answer: what is recorded of them was never executed."""
 _unrecorded: set[UUID] = set()
 """Call tokens of executions of this process that ended without a record: in doubt, though their process lives."""
 
@@ -120,10 +120,9 @@ def call_tool(
     Raises InDoubt, PostconditionFailed: if going on would guess. LeaseLost, TaskCancelled: with a lease.
     Raises InvalidValue, ValueTooLarge: if the result cannot be stored; the call counts as finished all the same.
     """
-    own = lease is not None and identity.item_id == lease.fence.item_id
     if lease is not None:
         identity = replace(identity, item_id=lease.fence.item_id)
-    call = _ToolRun(identity, own, lease.fence if lease else None, worker_id, policy, execute, verify)
+    call = _ToolRun(identity, lease.fence if lease else None, worker_id, policy, execute, verify)
     waits = growing_waits()
     while True:
         reply = yield from call.begin(force)
@@ -157,7 +156,6 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 @dataclass(frozen=True, slots=True)
 class _ToolRun:
     identity: CallIdentity
-    own: bool  # the call is the item's own: nobody without its lease can make it
     fence: Fence | None
     worker_id: int
     policy: ToolPolicy
@@ -166,48 +164,33 @@ class _ToolRun:
 
     def begin(self, force: bool) -> Flow[LedgerReply]:
         produces = [] if callable(self.policy.produces) else [each.as_json() for each in self.policy.produces]
+        token = uuid4()
         ask = ledger_begin(
             self.identity, self.fence, self.worker_id, on_doubt=self.policy.on_doubt, force=force,
-            produces=canonical_text(produces, what="produces"), expires_s=self.policy.expires_s,
+            produces=canonical_text(produces, what="produces"), expires_s=self.policy.expires_s, call_token=token,
         )  # fmt: skip
-        reply = yield from self._begin_own(ask) if self.own else do(ask)
+        reply = yield from insist_as(token, ask, _unanswered)
         if reply.verdict == "running" and reply.call_token in _unrecorded:
             return replace(reply, verdict="doubt")
+        if reply.verdict == "running" and reply.call_token in _unanswered:
+            again = yield from self._resume(reply, repair=False)
+            _unanswered.discard(reply.call_token)
+            return again
         return reply
-
-    def _begin_own(self, ask: Any) -> Flow[LedgerReply]:
-        """One process holds a lease: what runs under it, and not here, was begun by a call whose reply was lost."""
-        unanswered = False
-        for wait_s in (*OUTAGE_WAITS_S, None):
-            try:
-                reply: LedgerReply = yield from do(ask)
-            except DatabaseUnavailable:
-                if wait_s is None:
-                    raise
-                unanswered = True
-                yield Sleep(wait_s)
-                continue
-            if unanswered and reply.verdict == "running" and reply.call_token not in _executing | _unrecorded:
-                return (yield from self._resume(reply, repair=False))
-            return reply
-        raise AssertionError("the last try returns or raises")
 
     def _resume(self, reply: LedgerReply, *, repair: bool) -> Flow[LedgerReply]:
         assert reply.call_token is not None  # noqa: S101  every verdict but the first names its execution
-        return (
-            yield from do(
-                ledger_resume(
-                    self.identity.key, reply.call_token, self.fence, self.worker_id, repair=repair,
-                    expires_s=self.policy.expires_s,
-                )
-            )
+        token = uuid4()
+        ask = ledger_resume(
+            self.identity.key, reply.call_token, self.fence, self.worker_id, repair=repair,
+            expires_s=self.policy.expires_s, next_token=token,
         )  # fmt: skip
+        return (yield from insist_as(token, ask, _unanswered))
 
     def run(self, reply: LedgerReply, *, repair: bool) -> Flow[ToolOutcome]:
         token = reply.call_token
         assert token is not None  # noqa: S101
         this = ToolCall(reply.idempotency_key or self.identity.key, repair, reply.executions or 1)
-        _executing.add(token)
         packed: Packed | None = None
         try:
             result = yield from invoke(self.execute, this)
@@ -220,8 +203,6 @@ class _ToolRun:
         except BaseException:  # cancelled or interrupted: what it did is not known, and nobody here goes on with it
             _unrecorded.add(token)
             raise
-        finally:
-            _executing.discard(token)
         yield from self._finish(token, packed, None)
         if packed.refusal is not None:
             raise packed.refusal

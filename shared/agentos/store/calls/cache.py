@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import loads
@@ -31,8 +31,13 @@ class CacheReply:
     generations: int
 
 
-def cache_begin(prompt: PromptIdentity, fence: Fence | None, worker_id: int, expires_s: float) -> Call[CacheReply]:
-    """Ask for an output. Raises LeaseLost, TaskCancelled: with a fence. UnknownTask: without one."""
+def cache_begin(
+    prompt: PromptIdentity, fence: Fence | None, worker_id: int, expires_s: float, *, call_token: UUID | None = None
+) -> Call[CacheReply]:
+    """Ask for an output. `call_token`: as in `ledger_begin`.
+
+    Raises LeaseLost, TaskCancelled: with a fence. UnknownTask: without one.
+    """
 
     def read(rows: Any) -> CacheReply:
         row = rows[0]
@@ -41,10 +46,11 @@ def cache_begin(prompt: PromptIdentity, fence: Fence | None, worker_id: int, exp
 
     return Call(
         "SELECT * FROM agentos.cache_begin($1::text, $2::text, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::text,"
-        " $8::text, $9::text, $10::float8)",
+        " $8::text, $9::text, $10::float8, $11::uuid)",
         (
             prompt.key, prompt.task_id, fence.item_id if fence else None, worker_id, fence.token if fence else None,
             prompt.operation_type, prompt.model, prompt.prompt_sha256, prompt.preview, float(expires_s),
+            call_token or uuid4(),
         ),
         read,
     )  # fmt: skip

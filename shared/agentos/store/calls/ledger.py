@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import loads
@@ -75,34 +75,40 @@ def _reply(rows: Any) -> LedgerReply:
 
 def ledger_begin(
     call: CallIdentity, fence: Fence | None, worker_id: int, *, on_doubt: OnDoubt, produces: str, expires_s: float,
-    force: bool = False,
+    force: bool = False, call_token: UUID | None = None,
 ) -> Call[LedgerReply]:  # fmt: skip
     """Ask for the right to execute. `produces`: JSON text, a list of evidence. `worker_id`: the asking process.
+    `call_token`: the execution's name, default a new one; asking again with the same one gets the same answer.
 
     Raises LeaseLost, TaskCancelled: with a fence. UnknownTask: without one.
     """
     return Call(
         "SELECT * FROM agentos.ledger_begin($1::text, $2::text, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::text,"
-        " $8::integer, $9::integer, $10::text, $11::text, $12::text, $13::float8, $14::boolean)",
+        " $8::integer, $9::integer, $10::text, $11::text, $12::text, $13::float8, $14::boolean, $15::uuid)",
         (
             call.key, call.task_id, call.item_id, worker_id, fence.token if fence else None, call.tool_name,
             call.call_key,
             call.ordinal, call.nth, call.arguments, on_doubt, produces, float(expires_s), force,
+            call_token or uuid4(),
         ),
         _reply,
     )  # fmt: skip
 
 
 def ledger_resume(
-    key: str, call_token: UUID, fence: Fence | None, worker_id: int, *, repair: bool, expires_s: float
-) -> Call[LedgerReply]:
-    """Execute again what was in doubt and is not done, or (repair) what the world has lost. `running`: another did."""
+    key: str, call_token: UUID, fence: Fence | None, worker_id: int, *, repair: bool, expires_s: float,
+    next_token: UUID | None = None,
+) -> Call[LedgerReply]:  # fmt: skip
+    """Execute again what was in doubt and is not done, or (repair) what the world has lost. `running`: another did.
+
+    `next_token`: the new execution's name, as `call_token` in `ledger_begin`.
+    """
     return Call(
         "SELECT * FROM agentos.ledger_resume($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid,"
-        " $6::boolean, $7::float8)",
+        " $6::boolean, $7::float8, $8::uuid)",
         (
             key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None, repair,
-            float(expires_s),
+            float(expires_s), next_token or uuid4(),
         ),
         _reply,
     )  # fmt: skip
