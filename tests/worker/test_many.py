@@ -59,12 +59,16 @@ def test_two_workers_that_complete_the_last_two_items_of_a_task_at_once_finish_i
 
 @pytest.mark.slow
 def test_a_worker_killed_under_load_loses_and_doubles_nothing(pool: Pool, sweeping: Sweeping) -> None:
-    pool.db.run(submit_many(6000))
     victim = pool.worker(concurrency=50)
-    pool.worker(concurrency=50)
+    held = [pool.submit("wait") for _ in range(5)]
+    until(lambda: len(pool.effects("waiting")) == 5)
+    pool.db.run(submit_many(6000))
+    pool.worker(concurrency=50, wait=False)
     until(lambda: pool.row(ENDED)[0] > 1000)
     victim.kill()
-    until(lambda: pool.row(ENDED) == (6000,), timeout_s=90)
+    pool.log.with_name("go").touch()
+    until(lambda: pool.row(ENDED) == (6005,), timeout_s=90)
+    assert [pool.counters(handle)[1:] for handle in held] == [(0, 1)] * 5
     ran = Counter(pool.effects("ran"))
     assert len(ran) == 6000
     again = {line.split(" ")[1] for line, n in ran.items() if n > 1}
