@@ -56,17 +56,15 @@ CLAIM = """
                  clock_timestamp() FROM d RETURNING *)
     SELECT h.item_id, h.token, h.attempt, w.task_id, w.payload FROM h JOIN raw.work_items w USING (item_id)
 """
-# held -> outcome, fenced by pairs. $1 worker, $2 items, $3 tokens, $4 results.
+# held -> outcome, fenced by pairs; who calls it gives the items in order. $1 worker, $2 items, $3 tokens, $4 results.
 COMPLETE = """
-    WITH l AS MATERIALIZED (
-        SELECT h.item_id, u.result FROM unnest($2::bigint[], $3::uuid[], $4::text[]) AS u(item_id, token, result)
-          JOIN raw.lease_held h ON h.item_id = u.item_id AND h.token = u.token AND h.worker_id = $1::bigint
-         ORDER BY h.item_id FOR UPDATE OF h),
-    d AS (DELETE FROM raw.lease_held WHERE item_id = ANY (ARRAY(SELECT item_id FROM l)) RETURNING *)
+    WITH d AS (
+        DELETE FROM raw.lease_held h USING unnest($2::bigint[], $3::uuid[], $4::text[]) AS u(item_id, token, result)
+         WHERE h.item_id = u.item_id AND h.token = u.token AND h.worker_id = $1::bigint RETURNING h.*, u.result)
     INSERT INTO raw.outcomes (item_id, token, worker_id, attempt, failures, crashes, status, claimed_at, finished_at,
                               result)
     SELECT d.item_id, d.token, d.worker_id, d.attempt, d.failures, d.crashes, 'completed', d.claimed_at,
-           clock_timestamp(), l.result::json FROM d JOIN l USING (item_id)
+           clock_timestamp(), d.result::json FROM d
 """
 STATUS_FILL = """
     INSERT INTO raw.status_queue (task_id, status, payload)
