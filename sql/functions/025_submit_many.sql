@@ -43,3 +43,41 @@ EXCEPTION WHEN unique_violation THEN
     RAISE EXCEPTION 'task % is to be made twice', v_taken
         USING ERRCODE = 'AG006', HINT = 'give each task an id of its own, or leave them out and they are made';
 END $$;
+
+-- Items that depend on none, for a task that is open; `insert_items` is for all others. p_queues, p_attempts and
+-- p_timeouts may have nulls. Returns how many there were.
+CREATE FUNCTION agentos.add_items(p_task text, p_queue text, p_priority integer, p_keys text[], p_kinds text[],
+                                  p_payloads text[], p_queues text[], p_attempts integer[], p_timeouts real[])
+RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE v_first integer; v_rank bigint := agentos.rank_of(agentos.clock(), p_priority);
+BEGIN
+    UPDATE agentos.task_heads SET open_items = open_items + cardinality(p_keys)
+     WHERE task_id = p_task AND status IS NULL AND NOT cancel_requested;
+    IF NOT FOUND THEN PERFORM agentos.require_open(p_task); END IF;
+    SELECT coalesce(max(w.seq), 0) INTO v_first FROM agentos.work_items w WHERE w.task_id = p_task;
+    WITH lanes AS MATERIALIZED (
+        SELECT queue, kind, agentos.lane_of(queue, kind) AS lane
+          FROM (SELECT DISTINCT coalesce(i.queue, p_queue) AS queue, i.kind FROM unnest(p_queues, p_kinds) i(queue, kind)) d),
+    made AS (
+        INSERT INTO agentos.work_items (item_id, task_id, seq, lane, max_attempts, single, timeout_s, rank, key, payload)
+        SELECT nextval('agentos.item_ids'), p_task, v_first + i.n, l.lane, coalesce(i.attempts, 5), false, i.timeout_s,
+               v_rank, i.key, i.payload::json
+          FROM unnest(p_keys, p_kinds, p_payloads, p_queues, p_attempts, p_timeouts) WITH ORDINALITY
+               AS i(key, kind, payload, queue, attempts, timeout_s, n)
+          LEFT JOIN lanes l ON l.kind = i.kind AND l.queue = coalesce(i.queue, p_queue)
+         ORDER BY i.n
+        RETURNING item_id, lane)
+    INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+    SELECT lane, v_rank, nextval('agentos.ready_seqs'), item_id, 0, 0, 0 FROM made;
+    RETURN cardinality(p_keys);
+EXCEPTION WHEN unique_violation THEN
+    RAISE EXCEPTION 'task % has an item with one of these keys, or one of them is there twice', p_task
+        USING ERRCODE = 'AG009', HINT = 'give each item a key of its own';
+END $$;
+
+CREATE FUNCTION agentos.require_open(p_task text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM agentos.require_task(p_task);
+    RAISE EXCEPTION 'task % takes no more items: it has ended, is cancelled, or is a task of one item', p_task
+        USING ERRCODE = 'AG011', HINT = 'create another task; a handler adds items to its own with ctx.expand';
+END $$;

@@ -106,3 +106,20 @@ def test_tasks_are_listed_newest_first_and_cancelled(manager: TaskManager) -> No
     assert [task.task_id for task in manager.list_tasks(status="cancelled")] == ["task-1"]
     with pytest.raises(UnknownTask, match="create_task"):
         manager.get_task("task-9")
+
+
+def test_thousands_of_items_are_created_in_one_transaction_and_in_their_order(
+    manager: TaskManager, db: Database, conn: psycopg.Connection[Any]
+) -> None:
+    items: list[dict[str, Any]] = [{"kind": "shell", "payload": {"n": n}} for n in range(2500)]
+    with pytest.raises(InvalidValue, match=r"items\[2400\]"):
+        manager.create_task("t", items=[*items[:2400], {"kind": "shell", "payload": {"n": float("nan")}}])
+    assert conn.execute("SELECT count(*) FROM agentos.task_records").fetchone() == (0,)
+    manager.create_task("t", task_id="task-1", items=[*items, {"kind": "llm", "queue": "gpu", "max_attempts": 2}])
+    with pytest.raises(TaskExists):
+        manager.create_task("t", task_id="task-1", items=items)
+    rows = db.run(tasks.task_items("task-1"))
+    assert [row.payload for row in rows] == [*({"n": n} for n in range(2500)), {}]
+    assert [(row.key, row.seq, row.place) for row in rows] == [(f"item-{n}", n, "ready") for n in range(1, 2502)]
+    assert (rows[-1].kind, rows[-1].queue, rows[-1].max_attempts) == ("llm", "gpu", 2)
+    assert db.run(tasks.task_progress("task-1")).open == 2501

@@ -8,7 +8,15 @@ from tests.drivers import Driver
 from tests.store import engine
 
 from agentos.store.calls import tasks
-from agentos.store.errors import DatabaseError, InvalidInput, InvalidValue, TaskExists
+from agentos.store.errors import (
+    DatabaseError,
+    InvalidDependency,
+    InvalidInput,
+    InvalidValue,
+    NotRetryable,
+    TaskExists,
+    UnknownTask,
+)
 
 
 def submit_many(runner: Driver, *task_ids: str, **options: Any) -> tuple[int, ...]:
@@ -96,3 +104,43 @@ def test_a_transaction_rolled_back_leaves_nothing(runner: Driver, conn: psycopg.
     session.rollback()
     session.close()
     assert nothing_there(conn)
+
+
+def test_items_are_added_to_an_open_task_in_their_order(runner: Driver) -> None:
+    runner.run(tasks.create_task("task-1", "a title", items='[{"key":"first","kind":"shell"}]'))
+    added: list[tasks.NewItem] = [("b", "shell", '{"n":1}', None, None, None), ("a", "llm", "{}", "gpu", 2, 1.5)]
+    assert runner.run(tasks.add_items("task-1", added)) == 2
+    rows = runner.run(tasks.task_items("task-1"))
+    assert [(row.seq, row.key, row.kind, row.queue, row.max_attempts, row.place, row.payload) for row in rows] == [
+        (1, "first", "shell", "default", 5, "ready", {}),
+        (2, "b", "shell", "default", 5, "ready", {"n": 1}),
+        (3, "a", "llm", "gpu", 2, "ready", {}),
+    ]
+    assert runner.run(tasks.task_progress("task-1")).open == 3
+    worker = engine.register(runner, kinds=["shell", "llm"], queues=["default", "gpu"])
+    worker.complete(*worker.claim(2))
+    assert engine.status(runner) == "running"
+    worker.complete(*worker.claim(2))
+    assert engine.status(runner) == "completed"
+
+
+def test_a_task_that_takes_no_more_items_says_so(runner: Driver, conn: psycopg.Connection[Any]) -> None:
+    item: list[tasks.NewItem] = [("a", "shell", "{}", None, None, None)]
+    with pytest.raises(UnknownTask, match="nowhere"):
+        runner.run(tasks.add_items("nowhere", item))
+    engine.submit(runner, "single")
+    engine.create(runner, "cancelled", {"x": []})
+    runner.run(tasks.cancel_task("cancelled"))
+    for task_id in ("single", "cancelled"):
+        with pytest.raises(NotRetryable, match=task_id) as caught:
+            runner.run(tasks.add_items(task_id, item))
+        assert caught.value.hint
+    assert engine.count(conn, "work_items") == 2
+
+
+@pytest.mark.parametrize("keys", [["a", "x"], ["b", "b"]])
+def test_a_key_is_taken_once(runner: Driver, keys: list[str]) -> None:
+    engine.create(runner, "task-1", {"x": []})
+    with pytest.raises(InvalidDependency, match="task-1"):
+        runner.run(tasks.add_items("task-1", [(key, "shell", "{}", None, None, None) for key in keys]))
+    assert runner.run(tasks.task_progress("task-1")).open == 1

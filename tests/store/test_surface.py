@@ -92,6 +92,7 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
                 "submit",
                 "submit_many",
                 "insert_items",
+                "add_items",
                 "place_new",
                 "release",
                 "answer",

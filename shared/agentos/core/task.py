@@ -3,19 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from itertools import chain
 from typing import Any, Self
 
 from agentos.core.plan import Plan, to_items
 from agentos.core.task_id import new_task_id
-from agentos.core.task_items import checked_items
+from agentos.core.task_items import batches_of, checked_items
 from agentos.store.calls import tasks
 from agentos.store.calls.tasks import TaskRow
 from agentos.store.canonical import canonical_text
 from agentos.store.connect import Database
 from agentos.store.errors import InvalidInput, UnknownTask
+from agentos.store.pipeline import run_all
 
 ITEMS_LIMIT = 64 * 1024 * 1024
 """Bytes of JSON that the items of one task may have together."""
+BATCH = 1000
+"""Items that depend on none are sent so many at a time: the next are made while the server writes the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,14 @@ class TaskManager:
         else:
             body = canonical_text(payload, what="payload")
             listed = to_items(items) if isinstance(items, Plan) else checked_items(items or ())
-            text = canonical_text(listed, limit=ITEMS_LIMIT, what="items")
-            self._db.run(
-                tasks.create_task(task_id, title, kind=kind, payload=body, queue=queue, items=text, priority=priority)
-            )
+            make = partial(tasks.create_task, task_id, title, kind=kind, payload=body, queue=queue, priority=priority)
+            if len(listed) > BATCH and not any(item.get("depends_on") for item in listed):
+                batches = batches_of(listed, BATCH, ITEMS_LIMIT)
+                more = (tasks.add_items(task_id, batch, queue=queue, priority=priority) for batch in batches)
+                with self._db.connection() as conn:
+                    run_all(conn, chain([make()], more))
+            else:
+                self._db.run(make(items=canonical_text(listed, limit=ITEMS_LIMIT, what="items")))
         return self.get_task(task_id)
 
     def get_task(self, task_id: str) -> Task:

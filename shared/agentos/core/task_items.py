@@ -1,12 +1,15 @@
 """The items of `create_task(items=…)`: what each may say, and that they fit together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agentos.core.plan.document import Problems, did_you_mean, inside
 from agentos.core.plan.graph import Entry, check_graph
+from agentos.store.canonical import canonical_text
 
 _FIELDS = ("key", "kind", "payload", "depends_on", "queue", "max_attempts", "timeout_s")
+_LIMITS = ("queue", "max_attempts", "timeout_s")
+_NONE: dict[str, Any] = {}
 
 
 def checked_items(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -17,6 +20,20 @@ def checked_items(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         check_graph(_entries(listed), problems)
     problems.refuse()
     return listed
+
+
+def batches_of(listed: Sequence[Mapping[str, Any]], size: int, limit: int) -> Iterator[list[tuple[Any, ...]]]:
+    """The items as `add_items` takes them, so many at a time. None of them may depend on another.
+
+    Raises InvalidValue: if JSON cannot hold a payload. ValueTooLarge: if the payloads have more than `limit` bytes.
+    """
+    for start in range(0, len(listed), size):
+        batch = []
+        for at, item in enumerate(listed[start : start + size], start=start):
+            text = canonical_text(item.get("payload", _NONE), limit=limit, what=f"payload of {inside('items', at)}")
+            limit -= len(text)
+            batch.append((item["key"], item["kind"], text, *(item.get(name) for name in _LIMITS)))
+        yield batch
 
 
 def _entries(listed: list[dict[str, Any]]) -> list[Entry]:

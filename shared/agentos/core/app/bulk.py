@@ -1,7 +1,8 @@
 """Many tasks in one transaction, in messages of a size that the server takes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -10,10 +11,12 @@ from agentos.core.task_id import new_task_ids
 from agentos.store.calls import tasks
 from agentos.store.connect import Database
 from agentos.store.errors import InvalidInput
-from agentos.store.run import raise_mapped, run_call
+from agentos.store.pipeline import run_all
+from agentos.store.run import run_call
 
-BATCH = 10_000
-BATCH_CHARACTERS = 32 * 1024 * 1024
+BATCH = 1000
+"""The next are made while the server writes the last."""
+BATCH_CHARACTERS = 16 * 1024 * 1024
 """A message of a gigabyte is more than Postgres takes, and the server keeps some copies of each."""
 
 
@@ -39,29 +42,29 @@ def _is_id(value: object) -> bool:
 
 
 def submit_all(
-    db: Database, conn: psycopg.Connection[Any] | None, ids: Sequence[str], texts: Sequence[str], **how: Any
+    db: Database, conn: psycopg.Connection[Any] | None, ids: Sequence[str], texts: Iterable[str], **how: Any
 ) -> None:
-    """All or none; on `conn` within its transaction. Raises TaskExists."""
-    batches = list(_batches(texts))
-    if not batches:
-        return
+    """All or none; on `conn` within its transaction. `texts` are made one by one: what raises there undoes all.
+
+    Raises TaskExists, and whatever `texts` raises.
+    """
+    calls = (tasks.submit_many(ids[at : at + len(batch)], payloads=batch, **how) for at, batch in _batches(texts))
     with nullcontext(conn) if conn is not None else db.connection() as target:
-        alone = conn is None and len(batches) == 1  # one statement is a transaction by itself
-        try:
-            with nullcontext() if alone else target.transaction():
-                for start, end in batches:
-                    run_call(target, tasks.submit_many(ids[start:end], payloads=texts[start:end], **how))
-        except psycopg.Error as exc:  # of BEGIN, COMMIT or SAVEPOINT
-            raise_mapped(exc)
+        first, second = next(calls, None), next(calls, None)
+        if first is not None and second is None and conn is None:
+            run_call(target, first)  # one statement is a transaction by itself
+        elif first is not None:
+            run_all(target, chain([first], [second] if second else [], calls))
 
 
-def _batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """From and to: so many payloads, of so many characters together (or a single one that is larger)."""
-    start, size = 0, 0
-    for at, text in enumerate(texts):
-        if at > start and (at - start == BATCH or size + len(text) > BATCH_CHARACTERS):
-            yield start, at
-            start, size = at, 0
+def _batches(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Where it begins, and so many payloads, of so many characters together (or a single one that is larger)."""
+    start, batch, size = 0, list[str](), 0
+    for text in texts:
+        if batch and (len(batch) == BATCH or size + len(text) > BATCH_CHARACTERS):
+            yield start, batch
+            start, batch, size = start + len(batch), [], 0
+        batch.append(text)
         size += len(text)
-    if start < len(texts):
-        yield start, len(texts)
+    if batch:
+        yield start, batch

@@ -149,9 +149,10 @@ class App:
         TaskExists: as `submit`.
         """
         handler = self._handler(kind)
-        texts = [_payload(kind, handler, payload) for payload in payloads]
-        ids = checked_ids(task_ids, len(texts))
+        payloads = list(payloads)
+        ids = checked_ids(task_ids, len(payloads))
         queue = queue or (handler.queue if handler else "default")
+        texts = (_payload(kind, handler, payload) for payload in payloads)
         db = self._database()
         submit_all(
             db, conn, ids, texts, kind=kind, title=title or kind, queue=queue, priority=priority, delay_s=delay_s,

@@ -125,6 +125,24 @@ def create_task(
     )
 
 
+NewItem = tuple[str, str, str, str | None, int | None, float | None]
+"""Key, kind, payload as JSON text, queue, max_attempts, timeout_s."""
+
+
+def add_items(task_id: str, items: Sequence[NewItem], *, queue: str = "default", priority: int = 0) -> Call[int]:
+    """More items that depend on none, for a task of many items. Returns how many.
+
+    Raises InvalidDependency: if a key is taken. NotRetryable: if the task has ended, is cancelled, or is a task of one
+    item. UnknownTask.
+    """
+    return Call(
+        "SELECT agentos.add_items($1::text, $2::text, $3::integer, $4::text[], $5::text[], $6::text[], $7::text[],"
+        " $8::integer[], $9::real[]) AS n",
+        (task_id, queue, priority, *([item[at] for item in items] for at in range(6))),
+        lambda rows: int(rows[0]["n"]),
+    )
+
+
 def begin_run(task_id: str, worker_id: int) -> Call[str | None]:
     """Get ready to run a task outside the pool. Returns its status if it has ended. Raises TaskHeld, UnknownTask."""
     return Call(
