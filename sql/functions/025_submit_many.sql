@@ -1,7 +1,8 @@
 -- Many tasks of one item each, of one kind: the rows of `submit`, in as many statements for one task as for thousands.
 
--- p_tasks and p_payloads go together by place. All or nothing. Returns the items' ids in that order.
-CREATE FUNCTION agentos.submit_many(p_tasks text[], p_kind text, p_title text, p_payloads text[], p_queue text,
+-- p_payloads: a JSON array, one for each of p_tasks; as text[] each would be escaped by one side and unescaped by the
+-- other. All or nothing. Returns the items' ids in the order of p_tasks.
+CREATE FUNCTION agentos.submit_many(p_tasks text[], p_kind text, p_title text, p_payloads text, p_queue text,
                                     p_priority integer, p_max_attempts integer, p_timeout_s real, p_delay_s float8)
 RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
@@ -11,8 +12,9 @@ DECLARE
 BEGIN
     PERFORM agentos.insert_records(p_tasks, p_kind, p_title, p_queue, v_items);
     INSERT INTO agentos.work_items (item_id, task_id, seq, lane, max_attempts, single, timeout_s, rank, payload)
-    SELECT u.item_id, u.task_id, 1, v_lane, p_max_attempts, true, p_timeout_s, v_rank, u.payload::json
-      FROM unnest(v_items, p_tasks, p_payloads) AS u(item_id, task_id, payload);
+    SELECT u.item_id, u.task_id, 1, v_lane, p_max_attempts, true, p_timeout_s, v_rank, u.payload
+      FROM ROWS FROM (unnest(v_items), unnest(p_tasks), json_array_elements(p_payloads::json))
+           AS u(item_id, task_id, payload);
     IF p_delay_s > 0 THEN
         INSERT INTO agentos.scheduled (item_id, run_at, lane, rank, attempt, failures, crashes)
         SELECT i, t + make_interval(secs => p_delay_s), v_lane, v_rank, 0, 0, 0
@@ -44,10 +46,10 @@ EXCEPTION WHEN unique_violation THEN
         USING ERRCODE = 'AG006', HINT = 'give each task an id of its own, or leave them out and they are made';
 END $$;
 
--- Items that depend on none, for a task that is open; `insert_items` is for all others. p_queues, p_attempts and
--- p_timeouts may have nulls. Returns how many there were.
+-- Items that depend on none, for a task that is open; `insert_items` is for all others. p_payloads: a JSON array.
+-- p_queues, p_attempts and p_timeouts may have nulls. Returns how many there were.
 CREATE FUNCTION agentos.add_items(p_task text, p_queue text, p_priority integer, p_keys text[], p_kinds text[],
-                                  p_payloads text[], p_queues text[], p_attempts integer[], p_timeouts real[])
+                                  p_payloads text, p_queues text[], p_attempts integer[], p_timeouts real[])
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE v_first integer; v_rank bigint := agentos.rank_of(agentos.clock(), p_priority);
 BEGIN
@@ -61,8 +63,9 @@ BEGIN
     made AS (
         INSERT INTO agentos.work_items (item_id, task_id, seq, lane, max_attempts, single, timeout_s, rank, key, payload)
         SELECT nextval('agentos.item_ids'), p_task, v_first + i.n, l.lane, coalesce(i.attempts, 5), false, i.timeout_s,
-               v_rank, i.key, i.payload::json
-          FROM unnest(p_keys, p_kinds, p_payloads, p_queues, p_attempts, p_timeouts) WITH ORDINALITY
+               v_rank, i.key, i.payload
+          FROM ROWS FROM (unnest(p_keys), unnest(p_kinds), json_array_elements(p_payloads::json), unnest(p_queues),
+                          unnest(p_attempts), unnest(p_timeouts)) WITH ORDINALITY
                AS i(key, kind, payload, queue, attempts, timeout_s, n)
           LEFT JOIN lanes l ON l.kind = i.kind AND l.queue = coalesce(i.queue, p_queue)
          ORDER BY i.n

@@ -81,6 +81,10 @@ def _task(row: Any) -> TaskRow:
     return TaskRow(**{**dict(row), "payload": _json(row["payload"])})
 
 
+def _array(texts: Sequence[str]) -> str:
+    return f"[{','.join(texts)}]"
+
+
 def submit(
     task_id: str, kind: str, title: str, payload: str, *, queue: str = "default", priority: int = 0, max_attempts:
     int = 5,
@@ -104,9 +108,9 @@ def submit_many(
     Raises TaskExists: if an id is taken, or is there twice.
     """
     return Call(
-        "SELECT agentos.submit_many($1::text[], $2::text, $3::text, $4::text[], $5::text, $6::integer, $7::integer,"
+        "SELECT agentos.submit_many($1::text[], $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer,"
         " $8::real, $9::float8) AS item_ids",
-        (list(task_ids), kind, title, list(payloads), queue, priority, max_attempts, timeout_s, float(delay_s)),
+        (list(task_ids), kind, title, _array(payloads), queue, priority, max_attempts, timeout_s, float(delay_s)),
         lambda rows: tuple(rows[0]["item_ids"]),
     )
 
@@ -135,10 +139,11 @@ def add_items(task_id: str, items: Sequence[NewItem], *, queue: str = "default",
     Raises InvalidDependency: if a key is taken. NotRetryable: if the task has ended, is cancelled, or is a task of one
     item. UnknownTask.
     """
+    columns = [list(column) for column in zip(*items, strict=True)] or [[] for _ in range(6)]
     return Call(
-        "SELECT agentos.add_items($1::text, $2::text, $3::integer, $4::text[], $5::text[], $6::text[], $7::text[],"
+        "SELECT agentos.add_items($1::text, $2::text, $3::integer, $4::text[], $5::text[], $6::text, $7::text[],"
         " $8::integer[], $9::real[]) AS n",
-        (task_id, queue, priority, *([item[at] for item in items] for at in range(6))),
+        (task_id, queue, priority, *columns[:2], _array(columns[2]), *columns[3:]),
         lambda rows: int(rows[0]["n"]),
     )
 
