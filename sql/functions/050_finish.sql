@@ -105,17 +105,13 @@ END $$;
 -- Parks an item until a person answers. Asking again needs a new answer.
 CREATE FUNCTION agentos.ask(p_worker bigint, p_item bigint, p_token uuid, p_question text, p_shown text) RETURNS void
 LANGUAGE plpgsql AS $$
-DECLARE v_task text := agentos.fence_live(p_item, p_worker, p_token); v_ended agentos.ended[];
+DECLARE v_task text := agentos.fence_live(p_item, p_worker, p_token);
 BEGIN
-    v_ended := agentos.end_leases(p_worker, ARRAY[p_item], ARRAY[p_token]);
-    IF cardinality(v_ended) = 0 THEN PERFORM agentos.lease_lost(p_item, p_worker); END IF;
     INSERT INTO agentos.approvals (item_id, task_id, question, shown, asked_at)
     VALUES (p_item, v_task, p_question, p_shown::json, agentos.clock()) ON CONFLICT (item_id) DO UPDATE
        SET question = p_question, shown = p_shown::json, asked_at = agentos.clock(), approved = NULL, answered_by = NULL,
            answered_at = NULL;
-    INSERT INTO agentos.waiting (item_id, task_id, reason, pending, since, lane, rank, attempt, failures, crashes)
-    SELECT e.item_id, v_task, 'approval', 0, agentos.clock(), e.lane, e.rank, e.attempt, e.failures, e.crashes
-      FROM unnest(v_ended) e;
+    PERFORM agentos.park(p_worker, p_item, p_token, 'approval', NULL);
 END $$;
 
 -- The person's answer; the item is ready again. Returns how many items of the task were waiting for one.
@@ -123,15 +119,11 @@ CREATE FUNCTION agentos.answer(p_task text, p_approved boolean, p_by text) RETUR
 DECLARE v_items bigint[];
 BEGIN
     PERFORM agentos.require_task(p_task);
-    WITH woken AS (DELETE FROM agentos.waiting WHERE task_id = p_task AND reason = 'approval' RETURNING *),
-    answered AS (
-        UPDATE agentos.approvals a SET approved = p_approved, answered_by = p_by, answered_at = agentos.clock()
-          FROM woken k WHERE a.item_id = k.item_id),
-    ready AS (
-        INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
-        SELECT lane, rank, nextval('agentos.ready_seqs'), item_id, attempt, failures, crashes FROM woken)
-    SELECT array_agg(item_id) FROM woken INTO v_items;
-    IF v_items IS NULL THEN
+    v_items := agentos.unpark(ARRAY(
+        SELECT k.item_id FROM agentos.waiting k WHERE k.task_id = p_task AND k.reason = 'approval'), 'approval');
+    UPDATE agentos.approvals a SET approved = p_approved, answered_by = p_by, answered_at = agentos.clock()
+     WHERE a.item_id = ANY (v_items);
+    IF cardinality(v_items) = 0 THEN
         RAISE EXCEPTION 'task % is not waiting for an approval', p_task USING ERRCODE = 'AG011',
             HINT = 'see what it is doing: agentos show ' || p_task;
     END IF;

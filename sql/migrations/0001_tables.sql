@@ -110,9 +110,11 @@ CREATE INDEX scheduled_run_at ON agentos.scheduled (run_at);
 CREATE TABLE agentos.waiting (
     item_id  bigint PRIMARY KEY,
     task_id  text NOT NULL,
-    reason   text NOT NULL CHECK (reason IN ('dependencies', 'approval')),
+    reason   text NOT NULL CHECK (reason IN ('dependencies', 'approval', 'sleep', 'signal', 'children', 'doubt',
+                 'budget', 'paused')),
     pending  integer NOT NULL,         -- dependencies not yet completed
     since    timestamptz NOT NULL,
+    wake_at  timestamptz,              -- ready again by itself then; null: never
     lane     integer NOT NULL,
     rank     bigint NOT NULL,
     attempt  integer NOT NULL,
@@ -120,6 +122,7 @@ CREATE TABLE agentos.waiting (
     crashes  smallint NOT NULL
 ) WITH (vacuum_truncate = off);
 CREATE INDEX waiting_task ON agentos.waiting (task_id);
+CREATE INDEX waiting_wake ON agentos.waiting (wake_at) WHERE wake_at IS NOT NULL;
 
 CREATE TABLE agentos.approvals (
     item_id     bigint PRIMARY KEY,

@@ -95,7 +95,7 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
                 "add_items",
                 "place_new",
                 "release",
-                "answer",
+                "unpark",
                 "requeue",
                 "promote",
                 "ready_dependants",
@@ -107,8 +107,8 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
         "lease_held": {"in": {"claim", "claim_rows_at"}, "out": {"end_leases", "reclaim"}},
         "scheduled": {"in": {"submit", "submit_many", "fail"}, "out": {"promote", "end_parked", "give_up"}},
         "waiting": {
-            "in": {"place_new", "ask", "reopen"},
-            "out": {"ready_dependants", "skip_dependants", "answer", "repair", "end_parked", "give_up"},
+            "in": {"place_new", "park", "reopen"},
+            "out": {"ready_dependants", "skip_dependants", "unpark", "repair", "end_parked", "give_up"},
         },
         "outcomes": {
             "in": {"complete", "fail", "quarantine", "skip_dependants", "end_parked", "give_up"},
@@ -119,7 +119,7 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
 
 def test_leases_are_ended_by_these_only() -> None:
     callers = {name for name, body in bodies().items() if "agentos.end_leases(" in body} - {"end_leases"}
-    assert callers == {"complete", "fail", "release", "ask"}
+    assert callers == {"complete", "fail", "release", "park"}
 
 
 def test_a_place_is_never_updated_but_for_its_counters() -> None:

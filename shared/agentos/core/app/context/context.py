@@ -1,0 +1,12 @@
+"""What a handler is given: the item's snapshot and the calls that make its work durable, one part a file."""
+
+from agentos.core.app.context.calls import BlockingCalls, Calls
+from agentos.core.app.context.work import BlockingWork, Work
+
+
+class TaskContext(Calls, Work):
+    """Passed to every async handler as its first argument."""
+
+
+class BlockingContext(BlockingCalls, BlockingWork):
+    """Passed to plain (`def`) handlers, which run in a thread: the same calls, blocking."""
