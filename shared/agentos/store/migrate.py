@@ -16,6 +16,7 @@ import psycopg
 
 from agentos.store.errors import DatabaseTooOld, SchemaIncomplete, SchemaMissing, SchemaTooNew
 from agentos.store.run import raise_mapped
+from agentos.store.schema import in_schema, schema
 
 _PACKAGED = files("agentos.store") / "sql"
 _CHECKOUT = Path(__file__).parents[3] / "sql"
@@ -102,16 +103,18 @@ def check_server(conn: psycopg.Connection[Any]) -> None:
 def schema_state(conn: psycopg.Connection[Any]) -> SchemaState:
     """Read what the database has; no lock, no write."""
     found = conn.execute(
-        "SELECT to_regnamespace('agentos') IS NOT NULL, to_regclass('agentos.migrations') IS NOT NULL,"
-        " to_regclass('agentos.engine') IS NOT NULL"
+        in_schema(
+            "SELECT to_regnamespace('agentos') IS NOT NULL, to_regclass('agentos.migrations') IS NOT NULL,"
+            " to_regclass('agentos.engine') IS NOT NULL"
+        )
     ).fetchone()
     has_schema, has_migrations, has_engine = found or (False, False, False)
     if not has_schema:
         return SchemaState(None, None)
     if not (has_migrations and has_engine):
         return SchemaState(0, None)
-    applied: dict[int, str] = dict(conn.execute("SELECT version, digest FROM agentos.migrations").fetchall())
-    engine = conn.execute("SELECT digest FROM agentos.engine").fetchone()
+    applied: dict[int, str] = dict(conn.execute(in_schema("SELECT version, digest FROM agentos.migrations")).fetchall())
+    engine = conn.execute(in_schema("SELECT digest FROM agentos.engine")).fetchone()
     altered = tuple(m.name for m in migrations() if applied.get(m.version, m.digest) != m.digest)
     return SchemaState(max(applied, default=0), engine[0] if engine else None, altered)
 
@@ -127,7 +130,9 @@ def check_schema(conn: psycopg.Connection[Any]) -> None:
     except psycopg.Error as exc:
         raise_mapped(exc)
     if state.version is None:
-        raise SchemaMissing("the database has no agentos schema", hint="run `agentos migrate`, or start with --migrate")
+        raise SchemaMissing(
+            f"the database has no {schema()} schema", hint="run `agentos migrate`, or start with --migrate"
+        )
     if state.version > newest:
         raise SchemaTooNew(
             f"the schema is at version {state.version}, this agentos knows {newest}",
@@ -167,7 +172,8 @@ def migrate(conn: psycopg.Connection[Any]) -> MigrationReport:
             return _apply(conn, known)
     except psycopg.errors.DuplicateTable as exc:
         raise SchemaIncomplete(
-            f"the schema agentos has tables, and no record of the migration that made them: {exc.diag.message_primary}",
+            f"the schema {schema()} has tables, and no record of the migration that made them: "
+            f"{exc.diag.message_primary}",
             hint="restore agentos.migrations from a backup, or drop the schema (and with it all tasks)",
         ) from exc
     except psycopg.Error as exc:
@@ -175,30 +181,36 @@ def migrate(conn: psycopg.Connection[Any]) -> MigrationReport:
 
 
 def _apply(conn: psycopg.Connection[Any], known: tuple[Migration, ...]) -> MigrationReport:
-    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('agentos.migrate', 0))")
+    conn.execute(in_schema("SELECT pg_advisory_xact_lock(hashtextextended('agentos.migrate', 0))"))
     # After that lock, which others may hold for long. A DDL statement that waits makes everybody behind it wait.
     conn.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_WAIT,))
     conn.execute("SET LOCAL client_min_messages = warning")
-    conn.execute(_BOOTSTRAP)
+    conn.execute(in_schema(_BOOTSTRAP))
     state = schema_state(conn)  # again, under the lock
     done = state.version or 0
     if done > known[-1].version or state.altered:
         check_schema(conn)
     pending = [m for m in known if m.version > done]
     for migration in pending:
-        conn.execute(migration.sql.encode())
+        conn.execute(_placed(migration.sql))
         conn.execute(
-            "INSERT INTO agentos.migrations (version, name, digest) VALUES (%s, %s, %s)",
+            in_schema("INSERT INTO agentos.migrations (version, name, digest) VALUES (%s, %s, %s)"),
             (migration.version, migration.name, migration.digest),
         )
     digest = engine_digest()
     if functions := state.engine_digest != digest:
         conn.execute("SET LOCAL check_function_bodies = off")  # they call each other in any order
-        conn.execute(engine_sql().encode())
+        conn.execute(_placed(engine_sql()))
         conn.execute(
-            "INSERT INTO agentos.engine (digest, applied_at) VALUES (%s, clock_timestamp())"
-            " ON CONFLICT (one) DO UPDATE SET digest = excluded.digest, applied_at = excluded.applied_at",
+            in_schema(
+                "INSERT INTO agentos.engine (digest, applied_at) VALUES (%s, clock_timestamp())"
+                " ON CONFLICT (one) DO UPDATE SET digest = excluded.digest, applied_at = excluded.applied_at"
+            ),
             (digest,),
         )
-    conn.execute("SELECT agentos.ensure_partitions()")
+    conn.execute(in_schema("SELECT agentos.ensure_partitions()"))
     return MigrationReport(tuple(m.name for m in pending), functions, known[-1].version)
+
+
+def _placed(text: str) -> bytes:
+    return in_schema(text).encode()  # read from our own files

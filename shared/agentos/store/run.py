@@ -25,6 +25,7 @@ from agentos.store.errors import (
     SchemaMissing,
     from_sqlstate,
 )
+from agentos.store.schema import in_schema
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -149,7 +150,7 @@ def run_call(conn: psycopg.Connection[Any], call: Call[T]) -> T:
     """
     try:
         with psycopg.RawCursor(conn, row_factory=psycopg.rows.dict_row) as cursor:
-            return call.read(cursor.execute(call.sql, call.args).fetchall())
+            return call.read(cursor.execute(in_schema(call.sql), call.args).fetchall())
     except (psycopg.Error, UnicodeEncodeError) as exc:
         raise_mapped(exc)
 
@@ -157,7 +158,7 @@ def run_call(conn: psycopg.Connection[Any], call: Call[T]) -> T:
 async def arun_call(conn: Any, call: Call[T]) -> T:
     """The same on an asyncpg connection (or its pool proxy)."""
     try:
-        return call.read(await conn.fetch(call.sql, *call.args))
+        return call.read(await conn.fetch(in_schema(call.sql), *call.args))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
         raise_mapped(exc)
     except asyncpg.InternalClientError as exc:  # a server that went away while the connection was idle, now and then

@@ -8,10 +8,10 @@ from typing import Any
 import asyncpg
 
 from agentos.core.logs import get_logger
+from agentos.store.schema import schema
 
 log = get_logger(__name__)
 
-CHANNEL = "agentos_wake"
 CHECK_S = 15.0
 """A connection whose peer vanished says nothing by itself; a query on it does."""
 
@@ -28,7 +28,7 @@ async def listen(dsn: str, queues: tuple[str, ...], wake: Callable[[], None]) ->
         try:
             conn = await asyncpg.connect(dsn, timeout=10, server_settings={"application_name": "agentos-listen"})
             try:
-                await conn.add_listener(CHANNEL, noticed)
+                await conn.add_listener(f"{schema()}_wake", noticed)
                 wake()  # what came while nobody listened
                 pause = 0.2
                 while True:

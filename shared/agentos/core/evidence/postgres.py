@@ -20,8 +20,9 @@ from agentos.core.evidence.verdict import Refuted
 from agentos.core.evidence.world import World
 from agentos.store.canonical import canonical_text
 from agentos.store.errors import DatabaseUnavailable
+from agentos.store.schema import schema as own_schema
 
-OWN_SCHEMA, OWN_TABLE = "agentos", "tasks"
+OWN_TABLE = "tasks"
 _UNAVAILABLE = ("08", "53300", "57P01", "57P02", "57P03")
 
 # The schemas first: they are read before search_path changes. UTC: a timestamp without zone is the same on all hosts.
@@ -84,17 +85,18 @@ def _reading(connection: psycopg.Connection[Any]) -> Iterator[tuple[psycopg.Curs
 
 def _relation(cursor: psycopg.Cursor[TupleRow], table: str, search_path: list[str]) -> tuple[str, str, int]:
     """Schema, name and oid of the table, if evidence may name it."""
+    own = own_schema()
     schema, dot, name = table.rpartition(".")
-    schemas = [schema] if dot else [OWN_SCHEMA] if name == OWN_TABLE else search_path
+    schemas = [schema] if dot else [own] if name == OWN_TABLE else search_path
     row = cursor.execute(_RELATION, {"table": name, "schemas": schemas}).fetchone()
     if row is None:
         raise Refuted(f"there is no table {table[:80]}" + ("" if dot else f" in {', '.join(schemas)}"))
     oid, found_schema, found_name, kind, has_foreign = row
     if found_schema.startswith("pg_") or found_schema == "information_schema":
         raise Refuted(f"{table} is a system table, which evidence may not name")
-    if found_schema == OWN_SCHEMA and found_name == OWN_TABLE:
+    if found_schema == own and found_name == OWN_TABLE:
         return found_schema, found_name, oid
-    if found_schema == OWN_SCHEMA:
+    if found_schema == own:
         raise Refuted(f"{table} is a table of agentos itself; of those evidence may name only {OWN_TABLE}")
     if kind not in ("r", "p"):
         raise Refuted(f"{table} is a {_KINDS.get(kind, 'special relation')}; evidence may name only ordinary tables")
