@@ -13,10 +13,9 @@ import pytest
 from tests.database import Clock, TestServer, assert_sound, open_test_server, private_server
 from tests.drivers import Asyncpg, Driver, LoopThread, Psycopg
 
-from agentos.core.presence import forget_guests
-from agentos.store import connect as connecting
 from agentos.store.connect import AsyncDatabase, Database, connect
 from agentos.store.embedded import EmbeddedServer
+from agentos.testing.databases import forget_process_caches
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,15 +31,6 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     yield
     forget_process_caches()
-
-
-def forget_process_caches() -> None:
-    """Shared pools, checked schemas and guest workers of this process: each belongs to one database."""
-    forget_guests()
-    for database in Database._shared.values():
-        database.close()
-    Database._shared.clear()
-    connecting._ready.clear()
 
 
 @pytest.fixture(scope="session")

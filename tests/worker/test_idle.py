@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.conftest import forget_process_caches
 from tests.coordinator.daemon import Daemon, until
 from tests.worker.pool import Pool
 
 from agentos.store.connect import Database, connect
 from agentos.store.embedded import EmbeddedServer
 from agentos.store.migrate import migrate
+from agentos.testing.databases import forget_process_caches
 
 
 def test_an_idle_worker_at_the_defaults_asks_at_most_twice_a_second_over_at_most_four_connections(

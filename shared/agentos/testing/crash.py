@@ -1,0 +1,160 @@
+"""Where a process can be made to die: before, during and after each call of the engine.
+
+`before`: the statement was not sent. `during`: it was sent, and the process died without seeing a reply; the server may
+have committed it or not. `after`: it is committed, and nobody was told.
+"""
+
+import asyncio
+import contextlib
+import difflib
+import inspect
+import os
+import pkgutil
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import agentos.store.calls
+from agentos.store import connect, run
+from agentos.store.errors import AgentOSError, InvalidInput
+
+CRASH_TIMES = ("before", "during", "after")
+SENT_S = 0.0005
+"""How long a blocking call is given to be sent before the process dies under it."""
+
+_FUNCTION = re.compile(r"\bagentos\.(\w+)\(")
+
+
+class CrashPointNotReached(AgentOSError, AssertionError):
+    """The process ended without passing the point where it was to die."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrashPoint:
+    """At the `nth` time that `call` is made, `when`."""
+
+    when: str
+    call: str
+    nth: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.when}:{self.call}" + (f" (time {self.nth})" if self.nth > 1 else "")
+
+
+_armed: list[CrashPoint] = []
+
+
+@contextmanager
+def crash_at(point: str, *, nth: int = 1) -> Iterator[None]:
+    """Inside, `Pool.drain` runs in a process that kills itself -9 at `point`, the `nth` time it comes there.
+
+    `point` is `before:CALL`, `during:CALL` or `after:CALL`, where CALL is a function of the engine: `claim`,
+    `ledger_begin`, `ledger_finish`, `cache_begin`, `cache_finish`, `commit_checkpoint`, `complete`, `fail` ...
+    (`crash_points()` lists them). The effect of a tool lies between `ledger_begin` and `ledger_finish`.
+    Raises InvalidInput: if there is no such point.
+    """
+    _armed.append(parse(point, nth=nth))
+    try:
+        yield
+    finally:
+        _armed.pop()
+
+
+def armed() -> CrashPoint | None:
+    """The point of the innermost `crash_at`, if any."""
+    return _armed[-1] if _armed else None
+
+
+def parse(point: str, *, nth: int = 1) -> CrashPoint:
+    """Raises InvalidInput: if there is no such point."""
+    when, _, call = point.partition(":")
+    known = crash_points()
+    if when not in CRASH_TIMES or call not in known:
+        near = difflib.get_close_matches(call, known, n=3) or list(known)
+        raise InvalidInput(
+            f"there is no crash point {point!r}",
+            hint=f"write before:, during: or after: and a call of the engine, such as {', '.join(near)}",
+        )
+    if nth < 1:
+        raise InvalidInput(f"nth is {nth}", hint="count from 1")
+    return CrashPoint(when, call, nth)
+
+
+def crash_points() -> tuple[str, ...]:
+    """Every call of the engine."""
+    names: set[str] = set()
+    for module in pkgutil.iter_modules(agentos.store.calls.__path__):
+        source = inspect.getsource(import_module(f"agentos.store.calls.{module.name}"))
+        names.update(_FUNCTION.findall(source))
+    return tuple(sorted(names))
+
+
+@dataclass(slots=True)
+class Saboteur:
+    """Watches the calls of this process, tells each, and kills the process at one of them."""
+
+    point: CrashPoint
+    tell: Callable[[str], None]
+    passed: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def install(self) -> None:
+        """From now on, for the rest of this process's life."""
+        connect.arun_call = self._awaited(run.arun_call)  # type: ignore[attr-defined]
+        connect.run_call = self._blocking(run.run_call)  # type: ignore[attr-defined]
+
+    def _awaited(self, really: Callable[..., Any]) -> Callable[..., Any]:
+        async def call_it(conn: Any, call: Any) -> Any:
+            if not self._here(call):
+                return await really(conn, call)
+            if self.point.when == "before":
+                self._die()
+            if self.point.when == "during":
+                # Prepared first, so that what is sent next is the call itself.
+                await conn.fetch("SELECT 1")
+                with contextlib.suppress(AttributeError):
+                    await conn._get_statement(call.sql, None)
+                sending = asyncio.ensure_future(really(conn, call))
+                await asyncio.sleep(0)
+                sending.add_done_callback(lambda _: None)
+                self._die()
+            reply = await really(conn, call)
+            self._die()
+            return reply
+
+        return call_it
+
+    def _blocking(self, really: Callable[..., Any]) -> Callable[..., Any]:
+        def call_it(conn: Any, call: Any) -> Any:
+            if not self._here(call):
+                return really(conn, call)
+            if self.point.when == "before":
+                self._die()
+            if self.point.when == "during":
+                threading.Thread(target=really, args=(conn, call), daemon=True).start()
+                time.sleep(SENT_S)
+                self._die()
+            reply = really(conn, call)
+            self._die()
+            return reply
+
+        return call_it
+
+    def _here(self, call: Any) -> bool:
+        names = _FUNCTION.findall(call.sql)
+        with self._lock:
+            for name in names:
+                self.tell(name)
+            if self.point.call not in names:
+                return False
+            self.passed += 1
+            return self.passed == self.point.nth
+
+    def _die(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,177 @@
+"""A pool for one test: its database, its clock, and workers that drain."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, LiteralString
+
+from agentos.coordinator.once import sweep_once
+from agentos.core.app import App
+from agentos.core.process import host
+from agentos.store.calls import coordinator, workers
+from agentos.store.connect import AsyncDatabase, Database, Target, connect
+from agentos.store.run import Call
+from agentos.store.schema import in_schema
+from agentos.store.settings import Settings, load_settings
+from agentos.testing.clock import Clock
+from agentos.testing.crash import CrashPoint, CrashPointNotReached, Saboteur, armed
+from agentos.testing.fork import Ended, in_child
+from agentos.worker.options import Options
+from agentos.worker.process import Worker
+
+LOOK_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """How many items ended while it drained, by outcome; how many are left, by place; whether it was killed."""
+
+    ended: dict[str, int]
+    left: dict[str, int]
+    killed: bool = False
+
+
+@dataclass(slots=True)
+class Pool:
+    """The pool of one test. `AGENTOS_DSN` names its database, so that `app.submit` goes there."""
+
+    dsn: str
+    clock: Clock
+    _died: list[int] = field(default_factory=list)
+
+    def drain(self, app: App, *, skip_waits: bool = False, timeout_s: float = 60.0) -> Drained:
+        """Work until nothing is ready that `app` can run; with `skip_waits` the clock is moved on to whatever is due
+        next (retries, sleeps, timeouts), until nothing is.
+
+        Under `crash_at` this happens in a child process that dies there; what it held is free again when this returns.
+        Raises CrashPointNotReached: if it did not die. TimeoutError.
+        """
+        point, before = armed(), self._ended()
+        if point is None:
+            asyncio.run(self._work(app, skip_waits, timeout_s))
+        else:
+            self._die_at(point, app, skip_waits, timeout_s)
+        return self._drained(point, before)
+
+    async def adrain(self, app: App, *, skip_waits: bool = False, timeout_s: float = 60.0) -> Drained:
+        """`drain`, for a test that is async."""
+        point, before = armed(), self._ended()
+        if point is None:
+            await self._work(app, skip_waits, timeout_s)
+        else:
+            await asyncio.to_thread(self._die_at, point, app, skip_waits, timeout_s)
+        return self._drained(point, before)
+
+    def rows(self, query: LiteralString, *args: Any) -> list[tuple[Any, ...]]:
+        """What a query finds now."""
+        with connect(self.dsn) as conn:
+            return conn.execute(in_schema(query), args).fetchall()
+
+    async def _work(self, app: App, skip_waits: bool, timeout_s: float) -> None:
+        async with asyncio.timeout(timeout_s):
+            await _drain(self._options(app), self.clock, skip_waits=skip_waits)
+
+    def _drained(self, point: CrashPoint | None, before: Counter[str]) -> Drained:
+        return Drained(dict(self._ended() - before), self._left(), killed=point is not None)
+
+    def _options(self, app: App) -> Options:
+        queues = tuple(queue for (queue,) in self.rows("SELECT DISTINCT queue FROM agentos.lanes")) or ("default",)
+        settings = load_settings(dsn=self.dsn, poll_s=LOOK_S)
+        return Options(settings, app, queues=queues, allow_shell=True, listen=False)
+
+    def _die_at(self, point: CrashPoint, app: App, skip_waits: bool, timeout_s: float) -> None:
+        options = self._options(app)
+
+        def victim(tell: Any) -> None:
+            Saboteur(point, tell).install()
+            asyncio.run(_drain(options, self.clock, skip_waits=skip_waits))
+
+        ended = in_child(victim, timeout_s=timeout_s)
+        if not ended.killed:
+            raise _not_reached(point, ended)
+        database = Database(self.dsn, max_size=1)
+        try:
+            gone = [w.worker_id for w in database.run(workers.local_workers(host())) if w.pid == ended.pid]
+            database.run(workers.declare_dead(gone))
+        finally:
+            database.close()
+
+    def _ended(self) -> Counter[str]:
+        return Counter(dict(self.rows("SELECT status, count(*)::integer FROM agentos.outcomes GROUP BY 1")))
+
+    def _left(self) -> dict[str, int]:
+        return dict(
+            self.rows("SELECT place, count(*)::integer FROM agentos.item_places WHERE place <> 'outcome' GROUP BY 1")
+        )
+
+
+def _not_reached(point: CrashPoint, ended: Ended) -> CrashPointNotReached:
+    if ended.code:
+        return CrashPointNotReached(
+            f"the worker ended with {ended.code} before it came to {point}", hint="its traceback is on stderr"
+        )
+    passed = ", ".join(f"{name} x{n}" for name, n in Counter(ended.told).most_common())
+    return CrashPointNotReached(
+        f"the worker drained without coming to {point}; it passed {passed or 'no call'}",
+        hint="submit first, and choose a point that the handler's program passes",
+    )
+
+
+async def _drain(options: Options, clock: Clock, *, skip_waits: bool) -> None:
+    db = await AsyncDatabase.open(options.settings.dsn or "", max_size=1)
+    try:
+        while True:
+            await sweep_once(options.settings)
+            for solo in (False, True):
+                await _work(db, options, solo=solo)
+            if await _is_ready(db, options, solo=None):
+                continue
+            due_s = await db.run(coordinator.next_due_s())
+            if due_s is None or (due_s > 0 and not skip_waits):
+                return
+            if due_s > 0:
+                clock.advance(due_s + LOOK_S)
+    finally:
+        await db.close()
+
+
+async def _work(db: AsyncDatabase, options: Options, *, solo: bool) -> None:
+    """A worker until there is nothing for it; `solo`: the one of items that crashed, one at a time."""
+    if not await _is_ready(db, options, solo=solo):
+        return
+    worker = Worker(_for(options, solo=solo), _target(options.settings))
+    running = asyncio.create_task(worker.run())
+    try:
+        while not running.done() and (  # noqa: ASYNC110  what it waits for happens in the database
+            worker.held or await _is_ready(db, options, solo=solo)
+        ):
+            await asyncio.sleep(LOOK_S)
+    finally:
+        worker.drain()
+        await running
+
+
+def _for(options: Options, *, solo: bool) -> Options:
+    return Options(options.settings, options.app, options.queues, allow_shell=True, listen=False, solo=solo)
+
+
+def _target(settings: Settings) -> Target:
+    return Target(settings.dsn or "", embedded=False)
+
+
+async def _is_ready(db: AsyncDatabase, options: Options, *, solo: bool | None) -> bool:
+    lanes = list(await db.run(workers.lanes_of(options.queues, options.kinds)))
+    served = [sign * lane for sign in _signs(solo=solo) for lane in lanes]
+    return await db.run(ready_in(served))
+
+
+def _signs(*, solo: bool | None) -> tuple[int, ...]:
+    return (1, -1) if solo is None else (-1,) if solo else (1,)
+
+
+def ready_in(lanes: list[int]) -> Call[bool]:
+    """Whether anything is ready in these lanes."""
+    return Call(
+        "SELECT EXISTS (SELECT 1 FROM agentos.lease_ready r WHERE r.lane = ANY ($1::integer[])) AS found", (lanes,),
+        lambda rows: bool(rows[0]["found"]),
+    )  # fmt: skip
