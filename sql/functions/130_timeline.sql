@@ -3,7 +3,7 @@
 CREATE FUNCTION agentos.task_events(p_task text, p_limit integer)
 RETURNS TABLE (at timestamptz, event text, item_id bigint, attempt integer, worker_id bigint, data text) LANGUAGE sql AS $$
     SELECT e.at, e.event, e.item_id, e.attempt, e.worker_id, e.data::text
-      FROM agentos.events e WHERE e.task_id = p_task ORDER BY e.at DESC LIMIT p_limit
+      FROM agentos.events e WHERE e.task_id = p_task ORDER BY e.xact DESC, e.seq DESC LIMIT p_limit
 $$;
 
 -- The superseded ones too; of the snapshot only its size, which may be megabytes.

@@ -243,8 +243,12 @@ CREATE TABLE agentos.llm_cache (
 );
 CREATE INDEX llm_cache_task ON agentos.llm_cache (task_id);
 
--- What happened to a task beside the happy path (which outcomes tell): append-only, by day.
+-- What happened to a task beside the happy path (which outcomes tell), and what its handlers told: append-only, by day.
+-- A reader goes on after (xact, seq): the order in which nothing can appear before what was read, see `stream`.
+CREATE SEQUENCE agentos.event_seqs AS bigint;
 CREATE TABLE agentos.events (
+    xact      xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    seq       bigint NOT NULL DEFAULT nextval('agentos.event_seqs'),
     task_id   text NOT NULL,
     item_id   bigint,
     at        timestamptz NOT NULL,
@@ -253,7 +257,7 @@ CREATE TABLE agentos.events (
     worker_id bigint,
     data      json NOT NULL
 ) PARTITION BY RANGE (at);
-CREATE INDEX events_task ON agentos.events (task_id, at);
+CREATE INDEX events_task ON agentos.events (task_id, xact, seq);
 
 CREATE TABLE agentos.leaders (
     name       text PRIMARY KEY,

@@ -25,6 +25,7 @@ COMMANDS = (
     Entry("submit", "submit", WORK, "Submit a task of one item."),
     Entry("run", "run", WORK, "Submit a plan file (YAML or JSON) and follow it to its end."),
     Entry("wait", "wait", WORK, "Wait for the end of a task and print its result."),
+    Entry("follow", "events", WORK, "Print what happens to a task, as it happens."),
     Entry("tasks", "tasks", LOOK, "List the newest tasks."),
     Entry("show", "show", LOOK, "Everything that happened to a task."),
     Entry("cancel", "operate", LOOK, "Cancel a task."),

@@ -10,6 +10,7 @@ from agentos.core.lease import Lease, holding
 from agentos.core.logs import bind_item, get_logger
 from agentos.core.model import configured_completion
 from agentos.core.scope import ItemScope
+from agentos.core.telling import Telling
 from agentos.core.tool import abash
 from agentos.core.verification import verifier
 from agentos.store.calls import items
@@ -68,6 +69,7 @@ class Execution:
         self._completed = completed
         self._left = left
         self._given_back = given_back
+        self._telling = Telling(db, asyncio.get_running_loop())
         self.draining = False
 
     async def run(self, attempt: Attempt) -> None:
@@ -106,9 +108,12 @@ class Execution:
             if item.attempt > 1:
                 await adrive(self._db, scope.resume())
             model, complete = configured_completion(self._options.settings)
-            context = TaskContext(scope, self._db, self, model, complete)
+            context = TaskContext(scope, self._db, self, model, complete, self._telling)
             handler = asyncio.create_task(run_handler(self._options.app, scope, context, self._db))
-            result = await supervised(handler, item.timeout_s)
+            try:
+                result = await supervised(handler, item.timeout_s)
+            finally:
+                await self._telling.flush_of(fence)
         return await _text(result)
 
     # -- what a running item asks --

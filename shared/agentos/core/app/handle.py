@@ -1,18 +1,22 @@
 """A handle on a submitted task: its id, its status, its result."""
 
 import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from agentos.core.process import monotonic
 from agentos.store.calls import tasks
+from agentos.store.calls.stream import BEGINNING, StreamEvent, stream
 from agentos.store.calls.tasks import TaskProgress
 from agentos.store.connect import Database
 from agentos.store.errors import TaskCancelled, TaskFailed, TaskTimeout
-from agentos.store.run import Flow, Sleep, do, drive
+from agentos.store.run import Flow, Sleep, SyncRunner, do, drive
 
 FIRST_POLL_S = 0.01
 LAST_POLL_S = 0.5
+FOLLOW_POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,19 @@ class TaskHandle:
         """The same, awaited."""
         return await asyncio.to_thread(self.result, timeout)
 
+    def events(self, after: str = BEGINNING) -> Iterator[StreamEvent]:
+        """The task's events in order, as they come, until it has ended: attempts, progress, log lines, tokens.
+
+        `after`: the `cursor` of the last event that was seen; whoever reads again from there misses nothing.
+        """
+        return follow(self.db, self.task_id, after)
+
+    async def aevents(self, after: str = BEGINNING) -> AsyncIterator[StreamEvent]:
+        """The same, awaited."""
+        events = self.events(after)
+        while (event := await asyncio.to_thread(next, events, None)) is not None:
+            yield event
+
     def cancel(self) -> str:
         """Ask for its end. Returns the status: `running` until what runs has been told."""
         return self.db.run(tasks.cancel_task(self.task_id))
@@ -46,6 +63,22 @@ class TaskHandle:
     def _results(self) -> dict[str, Any]:
         rows = self.db.run(tasks.task_items(self.task_id))
         return {row.key or str(row.seq): row.result for row in rows}
+
+
+def follow(db: SyncRunner, task_id: str, after: str = BEGINNING) -> Iterator[StreamEvent]:
+    """The events of a task as they come, until it has ended. Raises UnknownTask."""
+    cursor, pause = after, FIRST_POLL_S
+    while True:
+        ended = db.run(tasks.task_progress(task_id)).ended  # asked first: what it wrote last is there then
+        events = db.run(stream(task_id, cursor))
+        yield from events
+        if events:
+            cursor, pause = events[-1].cursor, FIRST_POLL_S
+        elif ended:
+            return
+        else:
+            time.sleep(pause)
+            pause = min(pause * 1.5, FOLLOW_POLL_S)
 
 
 def wait(task_id: str, timeout: float | None) -> Flow[TaskProgress]:

@@ -1,12 +1,14 @@
 """What every part of a context stands on: the running item, and how its flows are driven."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, Generic, Protocol, TypeVar
 
-from agentos.core.logs import get_logger
+from agentos.core.app.context.task_log import TaskLog
 from agentos.core.scope import ItemScope
+from agentos.core.telling import Telling
 from agentos.store.run import AsyncRunner, Flow, adrive
 
 T = TypeVar("T")
@@ -29,13 +31,21 @@ class Bound:
     `task_id`, `item_id`, `attempt`, `key`: which item this is, and which claim of it.
     """
 
-    def __init__(self, scope: ItemScope, db: AsyncRunner, guard: Guard, default_model: str, complete: GenerateFunction):
+    def __init__(
+        self, scope: ItemScope, db: AsyncRunner, guard: Guard, default_model: str, complete: GenerateFunction,
+        telling: Telling | None = None,
+    ) -> None:  # fmt: skip
         self._scope = scope
         self._db = db
         self._guard = guard
         self._model = default_model
         self._complete = complete
-        self.log = get_logger("agentos.handler")
+        self._telling = telling
+
+    @functools.cached_property
+    def log(self) -> TaskLog:
+        """`ctx.log("message", field=value)`: a log line, and an event of the task."""
+        return TaskLog(self._scope.lease.fence, self._telling)
 
     @property
     def snapshot(self) -> Any:
@@ -74,7 +84,6 @@ class BlockingBound(Generic[ContextT]):
         self._loop = loop
         self._asked: set[Future[Any]] = set()
         self._ended = False
-        self.log = context.log
 
     def end(self) -> None:
         """The handler must end: what it waits for is cancelled, and what it asks from now on too. On the loop."""
@@ -83,7 +92,7 @@ class BlockingBound(Generic[ContextT]):
             asked.cancel()
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("snapshot", "task_id", "item_id", "key", "attempt"):
+        if name in ("snapshot", "task_id", "item_id", "key", "attempt", "log"):
             return getattr(self._context, name)
         raise AttributeError(f"a blocking task context has no {name!r}")
 

@@ -1,12 +1,13 @@
 """What a handler is given: the item's snapshot and the calls that make its work durable, one part a file."""
 
 from agentos.core.app.context.calls import BlockingCalls, Calls
+from agentos.core.app.context.progress import BlockingProgress, Progress
 from agentos.core.app.context.work import BlockingWork, Work
 
 
-class TaskContext(Calls, Work):
+class TaskContext(Calls, Work, Progress):
     """Passed to every async handler as its first argument."""
 
 
-class BlockingContext(BlockingCalls, BlockingWork):
+class BlockingContext(BlockingCalls, BlockingWork, BlockingProgress):
     """Passed to plain (`def`) handlers, which run in a thread: the same calls, blocking."""
