@@ -31,8 +31,7 @@ CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF 
      ORDER BY h.rank, h.item_id
 $$;
 
--- Takes up to p_limit items from p_lanes, in the order given, oldest rank first. The pick is MATERIALIZED (otherwise
--- LIMIT may run more than once and over-claim) and deletes by ctid, which a lease_ready row never changes.
+-- Takes up to p_limit items from p_lanes, in the order given, oldest rank first: those that `pick_ready` has locked.
 -- A last row of nulls says: work waits in p_solo, the lanes of items that must run alone.
 -- The planner settings keep one plan, the index in order, whatever stale statistics say. Without jit = off a server
 -- before 18 compiles that plan at every claim: there a plan that is forced costs 1e10.
@@ -40,17 +39,12 @@ CREATE FUNCTION agentos.claim(p_worker bigint, p_epoch integer, p_lanes integer[
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
 SET jit = off AS $$
-DECLARE v_held agentos.lease_held[]; v_taken bigint;
+DECLARE v_picked tid[]; v_held agentos.lease_held[]; v_taken bigint;
 BEGIN
     PERFORM agentos.hold_epoch(p_worker, p_epoch);
     IF p_limit > 0 THEN
-        WITH picked AS MATERIALIZED (
-            SELECT r.row_at FROM unnest(p_lanes) WITH ORDINALITY AS l(lane, n)
-             CROSS JOIN LATERAL (SELECT r.ctid AS row_at FROM agentos.lease_ready r WHERE r.lane = l.lane
-                                  ORDER BY r.rank, r.seq LIMIT p_limit FOR UPDATE SKIP LOCKED) r
-             LIMIT p_limit),
-        taken AS (
-            DELETE FROM agentos.lease_ready WHERE ctid = ANY (ARRAY(SELECT row_at FROM picked)) RETURNING *),
+        v_picked := agentos.pick_ready(p_lanes, p_limit);
+        WITH taken AS (DELETE FROM agentos.lease_ready WHERE ctid = ANY (v_picked) RETURNING *),
         held AS (
             INSERT INTO agentos.lease_held (item_id, worker_id, token, lane, rank, attempt, failures, crashes, started, claimed_at)
             SELECT item_id, p_worker, gen_random_uuid(), lane, rank, attempt + 1, failures, crashes, true, agentos.clock()
