@@ -69,6 +69,7 @@ BEGIN
     INSERT INTO agentos.scheduled (item_id, run_at, lane, rank, attempt, failures, crashes)
     SELECT e.item_id, agentos.clock() + make_interval(secs => v_delay), e.lane, e.rank, e.attempt, v_failures, e.crashes
       FROM unnest(v_ended) e;
+    PERFORM agentos.count_wall(v_ended);
     PERFORM agentos.note(v_item.task_id, p_item, 'attempt_failed', (v_ended[1]).attempt, p_worker, p_error::json);
     RETURN 'scheduled';
 END $$;

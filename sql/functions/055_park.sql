@@ -11,6 +11,7 @@ BEGIN
     INSERT INTO agentos.waiting (item_id, task_id, reason, pending, since, wake_at, lane, rank, attempt, failures, crashes)
     SELECT e.item_id, v_task, p_reason, 0, agentos.clock(), p_wake_at, e.lane, e.rank, e.attempt, e.failures, e.crashes
       FROM unnest(v_ended) e;
+    PERFORM agentos.count_wall(v_ended);
 END $$;
 
 -- Those of p_items that are parked for p_reason are ready again. Returns them: who comes second wakes nothing.

@@ -21,6 +21,7 @@ BEGIN
     SELECT array_agg((g.item_id, g.token, g.worker_id, g.lane, g.rank, g.attempt, g.failures,
                       g.crashes + g.started::integer, g.claimed_at)::agentos.ended) INTO v_ended FROM gone g;
     PERFORM agentos.requeue(ARRAY(SELECT e FROM unnest(v_ended) e WHERE e.crashes < p_max_crashes));
+    PERFORM agentos.count_wall(ARRAY(SELECT e FROM unnest(v_ended) e WHERE e.crashes < p_max_crashes));
     PERFORM agentos.quarantine(ARRAY(SELECT e FROM unnest(v_ended) e WHERE e.crashes >= p_max_crashes));
     PERFORM agentos.note(w.task_id, e.item_id, 'lease_reclaimed', e.attempt, e.worker_id,
                          json_build_object('crashes', e.crashes, 'claimed_at', e.claimed_at))

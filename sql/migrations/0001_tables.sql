@@ -233,6 +233,7 @@ CREATE TABLE agentos.llm_cache (
     output            json,
     prompt_tokens     integer,
     completion_tokens integer,
+    cost              numeric,           -- of the generation, by the prices of who paid; null: the model has none
     worker_id         bigint NOT NULL,   -- the generator, while it lives nobody else generates
     token             uuid,              -- the lease under which it generates, when there is one
     call_token        uuid NOT NULL,
@@ -242,6 +243,54 @@ CREATE TABLE agentos.llm_cache (
     expires_at        timestamptz NOT NULL
 );
 CREATE INDEX llm_cache_task ON agentos.llm_cache (task_id);
+
+-- What model calls cost and what records saved, by task, day (UTC) and model. Written in the transaction of the record.
+CREATE TABLE agentos.llm_usage (
+    task_id                 text NOT NULL,
+    day                     date NOT NULL,
+    model                   text NOT NULL,
+    calls                   bigint NOT NULL DEFAULT 0,     -- made and paid
+    prompt_tokens           bigint NOT NULL DEFAULT 0,
+    completion_tokens       bigint NOT NULL DEFAULT 0,
+    cost                    numeric NOT NULL DEFAULT 0,
+    unpriced_calls          bigint NOT NULL DEFAULT 0,     -- of the calls: of a model without a price
+    saved_calls             bigint NOT NULL DEFAULT 0,     -- answered by a record
+    saved_prompt_tokens     bigint NOT NULL DEFAULT 0,
+    saved_completion_tokens bigint NOT NULL DEFAULT 0,
+    saved_cost              numeric NOT NULL DEFAULT 0,
+    PRIMARY KEY (task_id, day, model)
+) WITH (fillfactor = 80);
+CREATE INDEX llm_usage_day ON agentos.llm_usage (day);
+
+-- What a task may spend on models, with all its child tasks. A task without limits has no row, unless it is the child
+-- of one that has. Limits that are null do not exist.
+CREATE TABLE agentos.budgets (
+    task_id      text PRIMARY KEY,
+    parent       text,                  -- the task whose budget this one's calls count against, too
+    max_tokens   bigint,
+    max_cost     numeric,
+    max_calls    bigint,
+    max_wall_s   float8,                -- seconds of running, of all its items together
+    on_exceed    text NOT NULL CHECK (on_exceed IN ('park', 'fail')),
+    spent_tokens bigint NOT NULL DEFAULT 0,
+    spent_cost   numeric NOT NULL DEFAULT 0,
+    spent_calls  bigint NOT NULL DEFAULT 0,
+    spent_wall_s float8 NOT NULL DEFAULT 0   -- of attempts that ended without an outcome
+) WITH (fillfactor = 50);
+CREATE INDEX budgets_parent ON agentos.budgets (parent) WHERE parent IS NOT NULL;
+
+-- What calls that are being made may come to cost. One whose generator is gone counts for nothing.
+CREATE TABLE agentos.budget_reservations (
+    task_id    text NOT NULL,            -- of the budget; a call has one row for each budget above it
+    call_token uuid NOT NULL,
+    tokens     bigint NOT NULL,
+    cost       numeric,
+    worker_id  bigint NOT NULL,
+    item_id    bigint,
+    token      uuid,
+    PRIMARY KEY (task_id, call_token)
+);
+CREATE INDEX budget_reservations_call ON agentos.budget_reservations (call_token);
 
 -- What happened to a task beside the happy path (which outcomes tell), and what its handlers told: append-only, by day.
 -- A reader goes on after (xact, seq): the order in which nothing can appear before what was read, see `stream`.

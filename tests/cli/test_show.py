@@ -52,7 +52,11 @@ def call_model(db: Database, worker: HandWorker, item: ClaimedItem) -> None:
     prompt = PromptIdentity("llm-key", item.task_id, "plan", "model-x", "0" * 64, "Plan: tides")
     reply = db.run(cache.cache_begin(prompt, worker.fence(item), worker.worker_id, 60))
     assert reply.call_token is not None
-    db.run(cache.cache_finish("llm-key", reply.call_token, worker.fence(item), worker.worker_id, '"a plan"', 10, 20))
+    db.run(
+        cache.cache_finish(
+            prompt, reply.call_token, worker.fence(item), worker.worker_id, '"a plan"', cache.Spent(10, 20)
+        )
+    )
     db.run(cache.cache_begin(prompt, worker.fence(item), worker.worker_id, 60))  # a hit
 
 

@@ -1,6 +1,7 @@
 """The record of model outputs: one generator per key, whoever it is; the others wait or take."""
 
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -23,7 +24,9 @@ def begin(who: engine.Worker, fence: Fence | None = None) -> Call[CacheReply]:
 
 def finish(reply: CacheReply, who: engine.Worker, fence: Fence | None = None, *, output: str = '"tea"') -> Call[bool]:
     assert reply.call_token is not None
-    return cache.cache_finish("prompt-1", reply.call_token, fence, who.worker_id, output, 10, 20)
+    return cache.cache_finish(
+        PROMPT, reply.call_token, fence, who.worker_id, output, cache.Spent(10, 20, Decimal("0.5"))
+    )
 
 
 @pytest.fixture
@@ -99,23 +102,17 @@ def test_an_error_is_not_kept_and_the_next_who_asks_generates(runner: Driver, gu
     assert runner.run(begin(guest)).verdict == "busy"
 
 
-def test_an_abandoned_generation_that_others_wait_for_is_theirs(
-    runner: Driver, guest: engine.Worker, conn: psycopg.Connection[Any]
-) -> None:
+def test_an_abandoned_generation_that_others_wait_for_is_theirs(runner: Driver, guest: engine.Worker) -> None:
     asked = runner.run(begin(guest))
     assert asked.call_token is not None
     leaving, waiting = runner.session(), runner.session()
     leaving.begin()
     leaving.run(cache.cache_abandon("prompt-1", asked.call_token))
     other = engine.register(runner, role="guest")
-    with ThreadPoolExecutor(1) as threads:
-        asking = threads.submit(waiting.run, begin(other))
-        engine.wait_until_blocked(conn, waiting.pid)
-        leaving.commit()
-        verdict = asking.result().verdict
-    assert verdict in ("busy", "generate")
-    if verdict == "busy":
-        assert runner.run(begin(other)).verdict == "generate"
+    assert waiting.run(begin(other)).verdict == "busy"  # and waits for no lock
+    leaving.commit()
+    assert runner.run(cache.cache_busy("prompt-1", asked.call_token)) is False
+    assert runner.run(begin(other)).verdict == "generate"
 
 
 def test_an_output_expires_for_callers_without_a_lease_only(runner: Driver, guest: engine.Worker, clock: Any) -> None:

@@ -48,7 +48,7 @@ WRITES: dict[str, Callable[[Fence], Call[Any]]] = {
         "call-1", engine.other_token(), f, f.worker_id, repair=False, expires_s=1
     ),
     "cache_begin": lambda f: cache.cache_begin(PROMPT, f, f.worker_id, 60),
-    "cache_finish": lambda f: cache.cache_finish("prompt-1", engine.other_token(), f, f.worker_id, "1", 1, 1),
+    "cache_finish": lambda f: cache.cache_finish(PROMPT, engine.other_token(), f, f.worker_id, "1"),
     "fail": lambda f: items.fail(f, engine.ERROR),
     "fail for good": lambda f: items.fail(f, engine.ERROR, terminal=True),
     "renew": lambda f: items.renew(f, 60),

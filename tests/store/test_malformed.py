@@ -111,7 +111,7 @@ def test_a_result_or_output_that_is_no_json_leaves_the_record_begun(runner: Driv
     asked = runner.run(cache.cache_begin(prompt, None, worker.worker_id, 60))
     assert asked.call_token is not None
     with pytest.raises(InvalidValue):
-        runner.run(cache.cache_finish("prompt-1", asked.call_token, None, worker.worker_id, BAD_JSON[bad], None, None))
+        runner.run(cache.cache_finish(prompt, asked.call_token, None, worker.worker_id, BAD_JSON[bad]))
     assert runner.run(cache.cache_begin(prompt, None, worker.worker_id, 60)).verdict == "busy"
 
 

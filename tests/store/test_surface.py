@@ -9,12 +9,12 @@ from typing import Any
 
 import psycopg
 
-from agentos.store.calls import cache, checkpoints, coordinator, items, ledger, tasks, timeline, workers
+from agentos.store.calls import budgets, cache, checkpoints, coordinator, items, ledger, tasks, timeline, workers
 from agentos.store.migrate import SQL, engine_sql
 
 GOLDEN = Path(__file__).parents[1] / "sql_surface.txt"
 LONGEST = 40
-CALLS = (cache, checkpoints, coordinator, items, ledger, tasks, timeline, workers)
+CALLS = (budgets, cache, checkpoints, coordinator, items, ledger, tasks, timeline, workers)
 
 FUNCTIONS = """
     SELECT format('function %s(%s) -> %s', p.proname, pg_get_function_identity_arguments(p.oid),

@@ -40,7 +40,7 @@ def test_a_tasks_prompts_and_questions_are_told(runner: Driver) -> None:
     prompt = cache.PromptIdentity("prompt-1", "task-1", "plan", "a-model", "0" * 64, "Plan: tea")
     asked = runner.run(cache.cache_begin(prompt, fence, worker.worker_id, 60))
     assert asked.call_token is not None
-    runner.run(cache.cache_finish("prompt-1", asked.call_token, fence, worker.worker_id, '"tea"', 3, 4))
+    runner.run(cache.cache_finish(prompt, asked.call_token, fence, worker.worker_id, '"tea"', cache.Spent(3, 4)))
     (told,) = runner.run(timeline.task_prompts("task-1"))
     assert (told.operation_type, told.model, told.state, told.prompt_preview) == (
         "plan",

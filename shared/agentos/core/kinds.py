@@ -8,6 +8,7 @@ from agentos.core.evidence import Evidence, EvidencePack, EvidenceType, PackVerd
 from agentos.core.flows.tools import ToolOutcome, ToolPolicy
 from agentos.core.llm import STAND_IN_MODEL, client_from_settings
 from agentos.core.model import configured_completion
+from agentos.core.parked import Parked
 from agentos.core.plan import parse_model_plan, planning_prompt, stand_in_plan_json, to_items
 from agentos.store.calls import timeline
 from agentos.store.calls.items import ClaimedItem
@@ -18,10 +19,6 @@ from agentos.store.settings import load_settings
 
 _SHOWN_OUTPUT = 2000
 _TIMEOUT_SHARE = 0.95  # of the item's: the command then ends as failed, before the handler is cut off in doubt
-
-
-class Parked(Exception):
-    """Raised by a handler that asked a person: the item waits as a row, the attempt is over, nothing is charged."""
 
 
 class Scope(Protocol):

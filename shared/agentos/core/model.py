@@ -18,5 +18,5 @@ def configured_completion(settings: Settings) -> tuple[str, Callable[[Any], Any]
     return settings.llm_model or "", client.complete
 
 
-def _stand_in(prompt: Any) -> Completion:
+def _stand_in(prompt: Any, **_more: Any) -> Completion:
     return stand_in_completion(prompt if isinstance(prompt, str) else repr(prompt))

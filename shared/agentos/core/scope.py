@@ -13,11 +13,12 @@ from uuid import uuid4
 
 from agentos.core.effect import BeforeEffect, guarded, with_arguments
 from agentos.core.evidence import Evidence, EvidencePack, PackVerdict, stamp_pack
+from agentos.core.flows.asking import EXPIRES_S, ask_model
 from agentos.core.flows.checkpoints import commit, newest_holding
-from agentos.core.flows.model import generate_once
 from agentos.core.flows.tools import ToolCall, ToolOutcome, ToolPolicy, call_tool
-from agentos.core.identity import prompt_identity, tool_identity
+from agentos.core.identity import tool_identity
 from agentos.core.lease import Lease
+from agentos.core.llm.request import ModelRequest
 from agentos.core.process import host
 from agentos.core.tool import Tool, bash
 from agentos.store.calls import checkpoints, items, ledger
@@ -32,7 +33,6 @@ CHECKPOINT_TYPES = (
     "manual_checkpoint", "error_boundary",
 )  # fmt: skip
 
-LLM_EXPIRES_S = 7 * 86_400
 SNAPSHOT_LIMIT = 8 * 1024 * 1024
 
 VerifyRow = Callable[[CheckpointRow], PackVerdict]
@@ -124,8 +124,8 @@ class ItemScope:
         identity = tool_identity(self.task_id, self.item.item_id, name, arguments, key=key, ordinal=ordinal, nth=nth)
         if key is None and self.resumed_ordinal and not tool.policy.repeats_safely:
             yield from self._refuse_if_before(name, text, identity.key)
-        execute_it = guarded(with_arguments(tool.run, arguments), self._before_effect)
-        yield from self._may_begin()
+        execute_it = self.guarded(with_arguments(tool.run, arguments))
+        yield from self.may_begin()
         return (
             yield from call_tool(
                 identity, self.lease, self.lease.fence.worker_id, tool.policy, execute_it, verify=self._verify
@@ -142,7 +142,7 @@ class ItemScope:
             )
         return Tool(name, run, policy or (known.policy if known else ToolPolicy()))
 
-    def _may_begin(self) -> Flow[None]:
+    def may_begin(self) -> Flow[None]:
         """Nothing is recorded as begun while it may not be executed: it would be in doubt for nothing."""
         if self._before_effect is not None:
             yield from invoke(self._before_effect)
@@ -160,14 +160,15 @@ class ItemScope:
 
     def llm(
         self, operation_type: str, prompt: Any, *, model: str, generate: Callable[[], Any], sample: int | None = None,
-        expires_s: float = LLM_EXPIRES_S,
+        expires_s: float = EXPIRES_S,
     ) -> Flow[Any]:  # fmt: skip
         """A model's output, paid once per content: operation, prompt, model, task (and `sample`, for a second one)."""
-        identity = prompt_identity(operation_type, prompt, model, self.task_id, sample=sample)
-        make = guarded(generate, self._before_effect)
-        yield from self._may_begin()
-        made = yield from generate_once(identity, self.lease, self.lease.fence.worker_id, make, expires_s=expires_s)
-        return made.output
+        request = ModelRequest(operation_type, prompt, model, sample=sample)
+        return (yield from ask_model(self, request, generate, expires_s=expires_s))
+
+    def guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, begun only while the process may trust its lease."""
+        return guarded(function, self._before_effect)
 
     def check(self, evidence: Sequence[Evidence]) -> Flow[PackVerdict]:
         """Whether claims hold now, on this host, as replay and resume would judge them."""

@@ -260,6 +260,10 @@ class NonRetryable(AgentOSError):
     """Raise it in a handler to fail the item at once, whatever `max_attempts` says."""
 
 
+class BudgetExceeded(NonRetryable):
+    """The task's budget does not allow the call: which limit, what is spent, what was asked. It was not made."""
+
+
 class LLMError(AgentOSError):
     """The model's endpoint answered with an error, or with something that cannot be used."""
 
@@ -269,6 +273,13 @@ class LLMUnavailable(LLMError):
 
     wait_s: float | None = None
     """Seconds that the endpoint asks to wait, None if it does not say."""
+
+
+class OutputTruncated(LLMError, NonRetryable):
+    """The model's output was cut off by a limit or a filter. It was paid, and is not cached."""
+
+    completion: object = None
+    """What there is of it (a `Completion`), None if nothing is."""
 
 
 class TaskFailed(AgentOSError):

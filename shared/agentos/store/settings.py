@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     """Base URL of an OpenAI-compatible endpoint, up to and including its version, as in `https://host/v1`."""
     llm_model: str | None = None
     """Name of the model at that endpoint."""
+    llm_prices: str | None = None
+    """Prices of a million tokens as JSON, `{"model": {"input": "2.50", "output": "10"}}`; "*": any other model."""
     llm_api_key: SecretStr | None = None
     """Its key; sent as a bearer token. An endpoint without keys needs none."""
 

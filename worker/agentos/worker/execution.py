@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from agentos.core.app.context import TaskContext
-from agentos.core.kinds import Parked
 from agentos.core.lease import Lease, holding
 from agentos.core.logs import bind_item, get_logger
 from agentos.core.model import configured_completion
+from agentos.core.parked import Parked
 from agentos.core.scope import ItemScope
 from agentos.core.telling import Telling
 from agentos.core.tool import abash

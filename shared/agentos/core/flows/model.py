@@ -1,22 +1,38 @@
 """One model output: taken from the cache, waited for while somebody alive generates it, or generated and paid once."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 from agentos.core.flows.patience import growing_waits, insist, insist_as
 from agentos.core.lease import Lease
-from agentos.core.llm import Completion
+from agentos.core.llm.completion import Completion
+from agentos.core.llm.prices import price_of
 from agentos.core.logs import get_logger
-from agentos.store.calls.cache import CacheReply, PromptIdentity, cache_abandon, cache_begin, cache_finish
+from agentos.core.parked import Parked
+from agentos.store.calls.cache import (
+    CacheReply,
+    Estimate,
+    PromptIdentity,
+    Spent,
+    cache_abandon,
+    cache_begin,
+    cache_busy,
+    cache_discard,
+    cache_finish,
+)
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import canonical_text, loads
-from agentos.store.errors import AgentOSError
+from agentos.store.errors import AgentOSError, BudgetExceeded, LeaseLost, OutputTruncated
 from agentos.store.run import Flow, Sleep, do, invoke
 
 log = get_logger(__name__)
+
+LONGEST_LOOK_S = 1.0
+"""Seconds between two looks at a generation of somebody else, at most; a model takes seconds to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,71 +48,170 @@ _given_up: set[UUID] = set()
 
 
 def generate_once(
-    prompt: PromptIdentity, lease: Lease | None, worker_id: int, generate: Callable[[], Any], *, expires_s: float
-) -> Flow[Generated]:
+    prompt: PromptIdentity, lease: Lease | None, worker_id: int, generate: Callable[[], Any], *, expires_s: float,
+    estimate: Estimate | None = None, allow_truncated: bool = False,
+) -> Flow[Generated]:  # fmt: skip
     """The output for `prompt`; `generate` is called if nobody has it and nobody alive makes it. It is never cached
-    that `generate` raised. `expires_s` counts for callers without a lease only.
+    that `generate` raised, or an output that was cut off. `expires_s` counts for callers without a lease only.
 
-    Raises whatever `generate` raises; InvalidValue, ValueTooLarge: if its output cannot be stored.
+    Raises whatever `generate` raises; InvalidValue, ValueTooLarge: if its output cannot be stored. OutputTruncated: if
+    it was cut off and `allow_truncated` is false. BudgetExceeded, Parked: if the task's budget refuses the call.
     Raises LeaseLost, TaskCancelled: with a lease. UnknownTask: without one.
     """
-    fence = lease.fence if lease else None
-    waits = growing_waits()
+    turn = Turn(prompt, lease.fence if lease else None, worker_id, expires_s, estimate, allow_truncated)
     while True:
-        reply = yield from _begin(prompt, fence, worker_id, expires_s)
-        if reply.verdict == "ready":
-            return Generated(reply.output, cached=True)
-        if reply.verdict == "generate" and reply.call_token is not None:
-            output = yield from _generate(prompt.key, reply.call_token, fence, worker_id, generate)
-            if output is not None:
-                return Generated(output.value, cached=False)
-        else:
+        found = yield from turn.begin()
+        if found is not None:
+            return found
+        try:
+            made = yield from _made(generate, allow_truncated=allow_truncated)
+            kept = yield from turn.keep(made)
+        except BaseException as exc:
+            yield from turn.give_up(exc)
+            raise
+        if kept is not None:
+            return kept
+
+
+def _made(generate: Callable[[], Any], *, allow_truncated: bool) -> Flow[Any]:
+    try:
+        return (yield from invoke(generate))
+    except OutputTruncated as exc:
+        if allow_truncated and isinstance(exc.completion, Completion):
+            return exc.completion
+        raise
+
+
+@dataclass(slots=True)
+class Turn:
+    """One caller's way to an output: `begin` until it is there or ours to make; then `keep` or `give_up`."""
+
+    prompt: PromptIdentity
+    fence: Fence | None
+    worker_id: int
+    expires_s: float
+    estimate: Estimate | None = None
+    allow_truncated: bool = False
+    _token: UUID = field(default_factory=uuid4)
+
+    def begin(self) -> Flow[Generated | None]:
+        """The output; None: it is for the caller to make. Raises BudgetExceeded, Parked, and as `cache_begin`."""
+        waits = growing_waits(LONGEST_LOOK_S)
+        while True:
+            reply = yield from self._ask()
+            match reply.verdict:
+                case "ready":
+                    return Generated(reply.output, cached=True)
+                case "generate":
+                    return None
+                case "parked":
+                    log.info("parked by its budget", reason=refusal_text(reply.output))
+                    raise Parked
+                case "exceeded":
+                    raise _exceeded(self.prompt, reply.output)
             yield Sleep(next(waits))
+            while reply.call_token is not None and (
+                yield from insist(cache_busy(self.prompt.key, reply.call_token))
+            ):  # a look locks nothing, and the crowd that waits for a slow model is large
+                yield Sleep(next(waits))
 
+    def _ask(self) -> Flow[CacheReply]:
+        self._token = token = uuid4()
+        ask = cache_begin(
+            self.prompt, self.fence, self.worker_id, self.expires_s, call_token=token, estimate=self.estimate
+        )
+        reply = yield from insist_as(token, ask, _given_up)
+        if reply.verdict == "busy" and reply.call_token in _given_up:  # it looks alive, since its process is: us
+            yield from insist(cache_abandon(self.prompt.key, reply.call_token))
+            _given_up.discard(reply.call_token)
+        return reply
 
-@dataclass(frozen=True, slots=True)
-class _Output:
-    value: Any
+    def keep(self, made: Any) -> Flow[Generated | None]:
+        """Record what was made, with what it cost. None: somebody took the generation over, and what they make counts.
 
+        Raises OutputTruncated: it was paid and is not kept. InvalidValue, ValueTooLarge, LeaseLost.
+        """
+        output, spent = _output(made), spent_on(self.prompt.model, made)
+        if isinstance(made, Completion) and made.truncated:
+            yield from insist(cache_discard(self.prompt, self._token, spent))
+            if not self.allow_truncated:
+                raise _truncated(made)
+            return Generated(output, cached=False)
+        text = canonical_text(output, what="the model's output")
+        if not self.prompt.keep:
+            yield from insist(cache_discard(self.prompt, self._token, spent))
+            return Generated(loads(text), cached=False)
+        try:
+            kept = yield from insist(cache_finish(self.prompt, self._token, self.fence, self.worker_id, text, spent))
+        except LeaseLost:
+            yield from insist(cache_discard(self.prompt, self._token, spent))
+            raise
+        if kept:
+            return Generated(loads(text), cached=False)
+        yield from insist(cache_discard(self.prompt, self._token, spent))
+        return None
 
-def _begin(prompt: PromptIdentity, fence: Fence | None, worker_id: int, expires_s: float) -> Flow[CacheReply]:
-    token = uuid4()
-    ask = cache_begin(prompt, fence, worker_id, expires_s, call_token=token)
-    reply = yield from insist_as(token, ask, _given_up)
-    if reply.verdict == "busy" and reply.call_token in _given_up:  # it looks alive, since its process is: us
-        yield from insist(cache_abandon(prompt.key, reply.call_token))
-        _given_up.discard(reply.call_token)
-    return reply
-
-
-def _generate(
-    key: str, token: UUID, fence: Fence | None, worker_id: int, generate: Callable[[], Any]
-) -> Flow[_Output | None]:
-    """None: somebody took the generation over, and what they made counts."""
-    try:
-        made = yield from invoke(generate)
-        text, tokens = _stored(made)
-        kept = yield from insist(cache_finish(key, token, fence, worker_id, text, *tokens))
-    except (Exception, asyncio.CancelledError, KeyboardInterrupt):
-        yield from _abandon(key, token)
-        raise
-    except BaseException:  # such as GeneratorExit: nothing can be asked any more
+    def give_up(self, exc: BaseException) -> Flow[None]:
+        """The generation ended by `exc`: nothing of it is kept but, where it says so, what it cost."""
+        token = self._token
         _given_up.add(token)
-        raise
-    return _Output(loads(text)) if kept else None
+        if not isinstance(exc, Exception | asyncio.CancelledError | KeyboardInterrupt):
+            return  # such as GeneratorExit: nothing can be asked any more
+        try:
+            if isinstance(exc, OutputTruncated) and isinstance(exc.completion, Completion):
+                spent = spent_on(self.prompt.model, exc.completion)
+                yield from do(cache_discard(self.prompt, token, spent))
+            yield from do(cache_abandon(self.prompt.key, token))
+        except AgentOSError as trouble:  # the generator's own error is the news; this process gives it up when it asks
+            log.warning("could not give a generation up", error=trouble.message)
+        else:
+            _given_up.discard(token)
 
 
-def _stored(made: Any) -> tuple[str, tuple[int | None, int | None]]:
-    if isinstance(made, Completion):
-        return canonical_text(made.text, what="the model's output"), (made.prompt_tokens, made.completion_tokens)
-    return canonical_text(made, what="the model's output"), (None, None)
+def spent_on(model: str, made: Any) -> Spent:
+    """What a call came to: by its own word, or by its tokens and the model's price."""
+    if not isinstance(made, Completion):
+        return Spent()
+    price, cost = price_of(model), made.cost
+    if cost is None and price is not None:
+        cost = price.of(made.prompt_tokens, made.completion_tokens)
+    return Spent(made.prompt_tokens, made.completion_tokens, cost)
 
 
-def _abandon(key: str, token: UUID) -> Flow[None]:
-    _given_up.add(token)
-    try:
-        yield from do(cache_abandon(key, token))
-    except AgentOSError as exc:  # the generator's own error is the news; this process gives it up when it asks again
-        log.warning("could not give a generation up", error=exc.message)
-    else:
-        _given_up.discard(token)
+def _output(made: Any) -> Any:
+    if not isinstance(made, Completion):
+        return made
+    return {"content": made.text, "tool_calls": list(made.tool_calls)} if made.tool_calls else made.text
+
+
+def _truncated(made: Completion) -> OutputTruncated:
+    error = OutputTruncated(
+        f"the output of {made.model} was cut off after {made.completion_tokens} tokens (finish_reason: "
+        f"{made.finish_reason})",
+        hint="allow a longer output, ask for a shorter one, or take what there is with allow_truncated=True",
+        detail="It was paid, and is not cached.",
+    )
+    error.completion = made
+    return error
+
+
+def refusal_text(refusal: Mapping[str, Any]) -> str:
+    """A budget's refusal in words: which limit, what is spent, what was asked."""
+    limit, asked = refusal["limit"], refusal["asked"]
+    told = f"{limit} of task {refusal['task_id']} is {_short(refusal['most'])}, {_short(refusal['spent'])} is spent"
+    if asked is None:
+        return f"{told}, and the model of the next call has no price"
+    return told if limit == "max_wall_s" else f"{told}, and the next call may need {_short(asked)}"
+
+
+def _short(number: str) -> str:
+    exact = Decimal(number)
+    return f"{exact.normalize():f}" if exact else "0"
+
+
+def _exceeded(prompt: PromptIdentity, refusal: Mapping[str, Any]) -> BudgetExceeded:
+    task, flag = refusal["task_id"], refusal["limit"].removeprefix("max_").replace("_s", "-s")
+    fix = f"raise it: agentos budget {task} --add-{flag} N, then: agentos retry {prompt.task_id}"
+    if refusal["asked"] is None:
+        fix = f"give {prompt.model!r} a price in AGENTOS_LLM_PRICES, or use max_tokens"
+    return BudgetExceeded(f"the budget does not allow this call: {refusal_text(refusal)}", hint=fix)

@@ -39,9 +39,9 @@ def insist_as(token: UUID, call: Call[T], unanswered: set[UUID]) -> Flow[T]:
         raise
 
 
-def growing_waits() -> Iterator[float]:
-    """Seconds between two looks at what somebody else is doing: 0.01 s growing to 0.25 s."""
+def growing_waits(longest_s: float = 0.25) -> Iterator[float]:
+    """Seconds between two looks at what somebody else is doing: 0.01 s growing to `longest_s`."""
     wait_s = 0.01
     while True:
         yield wait_s
-        wait_s = min(wait_s * 1.6, 0.25)
+        wait_s = min(wait_s * 1.6, longest_s)

@@ -4,13 +4,13 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
 from agentos.core.llm.completion import Completion, whole_completion
-from agentos.store.errors import LLMError, LLMUnavailable
+from agentos.store.errors import LLMError, LLMUnavailable, OutputTruncated
 from agentos.store.redact import redact
 
 LONGEST_WAIT_S = 30.0
@@ -40,7 +40,7 @@ class Answer:
 def read_completion(answer: Answer, *, model: str, api_key: str | None) -> Completion:
     """The completion in `answer`. `model` is the one asked for; `api_key` is kept out of the errors.
 
-    Raises LLMError: if it is an error, no JSON, no chat completion, empty, or cut off (finish_reason "length").
+    Raises LLMError: if it is an error, no JSON, no chat completion, or empty. OutputTruncated: if it was cut off.
     """
     if not HTTPStatus(200) <= answer.status < HTTPStatus(300):
         raise _http_error(answer, api_key)
@@ -56,31 +56,42 @@ def read_completion(answer: Answer, *, model: str, api_key: str | None) -> Compl
         raise LLMError(
             f"{answer.url} did not answer with a chat completion", hint=_CHECK_URL, detail=_said(answer, api_key)
         ) from None
-    reason = str(choice.get("finish_reason") or "unknown")
-    _refuse_part(answer.url, text, reason)
+    reason, tool_calls = str(choice.get("finish_reason") or "unknown"), _tool_calls(choice["message"])
     usage = document.get("usage")
-    return whole_completion(
-        text,
+    made = whole_completion(
+        text if isinstance(text, str) else "",
         str(document.get("model") or model),
         _tokens(usage, "prompt_tokens"),
         _tokens(usage, "completion_tokens"),
         reason,
     )
+    _refuse_part(answer.url, made)
+    if not made.text.strip() and not tool_calls:
+        raise LLMError(
+            f"the answer of {answer.url} has no text (finish_reason: {reason})", hint="change the prompt, or the model"
+        )
+    return replace(made, tool_calls=tool_calls)
 
 
-def _refuse_part(url: str, text: object, reason: str) -> None:
-    if reason == "length":
-        raise LLMError(
-            f"the answer of {url} was cut off at the model's output limit (finish_reason: length)",
-            hint="ask for a shorter answer, split the work, or use a model with a larger output limit",
-            detail="A part of an answer is not used and not cached.",
+def _tool_calls(message: Any) -> tuple[dict[str, Any], ...]:
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    return tuple(each for each in calls if isinstance(each, dict)) if isinstance(calls, list) else ()
+
+
+def _refuse_part(url: str, made: Completion) -> None:
+    if not made.truncated:
+        return
+    error = OutputTruncated(
+        f"the answer of {url} was cut off at the model's output limit (finish_reason: {made.finish_reason})",
+        hint="ask for a shorter answer, split the work, or use a model with a larger output limit",
+        detail="A part of an answer is not used and not cached.",
+    )
+    if made.finish_reason == "content_filter":
+        error = OutputTruncated(
+            f"the answer of {url} was stopped by its content filter", hint="change the prompt, or the model"
         )
-    if reason == "content_filter":
-        raise LLMError(f"the answer of {url} was stopped by its content filter", hint="change the prompt, or the model")
-    if not isinstance(text, str) or not text.strip():
-        raise LLMError(
-            f"the answer of {url} has no text (finish_reason: {reason})", hint="change the prompt, or the model"
-        )
+    error.completion = made
+    raise error
 
 
 def _http_error(answer: Answer, api_key: str | None) -> LLMError:

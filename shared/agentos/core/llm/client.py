@@ -4,6 +4,7 @@ import functools
 import importlib.metadata
 import ssl
 import time
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +58,17 @@ class ChatClient:
     def __repr__(self) -> str:
         return f"ChatClient({self._shown_url!r}, {self.model!r})"
 
-    def complete(self, prompt: str, *, model: str | None = None, system: str | None = None) -> Completion:
-        """The answer to `prompt`. `model` replaces the client's for this call; `system` goes before the prompt.
+    def complete(
+        self, prompt: Any, *, model: str | None = None, system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] = (), parameters: Mapping[str, Any] | None = None,
+    ) -> Completion:  # fmt: skip
+        """The answer to `prompt`, a text or a list of messages. `model` replaces the client's for this call; `system`
+        goes before the prompt; `tools` and `parameters` (temperature, max_tokens ...) are sent as they are.
 
         Raises LLMError: if there is no whole answer; the hint says what to do. LLMUnavailable: later it may be there.
         Raises ConfigInvalid: if httpx is not installed. Raises InvalidValue or ValueTooLarge: if `prompt` is unfit.
         """
-        request = self._request(prompt, model, system)
+        request = self._request(prompt, model, system, tools, parameters)
         _keep_retry_logs_off_stdout()
         for attempt in self._attempts():
             with attempt:
@@ -71,9 +76,12 @@ class ChatClient:
                 return read_completion(answer, model=model or self.model, api_key=self._api_key)
         raise AssertionError("stamina raises the last error")
 
-    async def acomplete(self, prompt: str, *, model: str | None = None, system: str | None = None) -> Completion:
+    async def acomplete(
+        self, prompt: Any, *, model: str | None = None, system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] = (), parameters: Mapping[str, Any] | None = None,
+    ) -> Completion:  # fmt: skip
         """`complete` for asyncio. Cancelling the task closes the connection."""
-        request = self._request(prompt, model, system)
+        request = self._request(prompt, model, system, tools, parameters)
         _keep_retry_logs_off_stdout()
         async for attempt in self._attempts():
             with attempt:
@@ -81,13 +89,19 @@ class ChatClient:
                 return read_completion(answer, model=model or self.model, api_key=self._api_key)
         raise AssertionError("stamina raises the last error")
 
-    def _request(self, prompt: str, model: str | None, system: str | None) -> dict[str, Any]:
+    def _request(
+        self, prompt: Any, model: str | None, system: str | None, tools: Sequence[Mapping[str, Any]],
+        parameters: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:  # fmt: skip
         messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": prompt})
+        messages += prompt if isinstance(prompt, list | tuple) else [{"role": "user", "content": prompt}]
         headers = {"content-type": "application/json", "accept": "application/json", "user-agent": _user_agent()}
         if self._api_key:
             headers["authorization"] = f"Bearer {self._api_key}"
-        content = canonical({"model": model or self.model, "messages": messages}, what="the prompt")
+        content = canonical(
+            {**(parameters or {}), **({"tools": list(tools)} if tools else {}), "model": model or self.model,
+             "messages": messages}, what="the prompt",
+        )  # fmt: skip
         return {"method": "POST", "url": self._url, "content": content, "headers": headers}
 
     def _attempts(self) -> Any:  # stamina does not export the type of its context

@@ -1,19 +1,23 @@
 """What a model said, and the stand-in that says something about any prompt without a model."""
 
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
 STAND_IN_MODEL = "stand-in"
 _SHOWN_PROMPT = 80
+_CUT_OFF = frozenset({"length", "max_tokens", "content_filter", "MAX_TOKENS", "SAFETY"})
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole answer: a truncated or empty one is an error and never becomes a Completion.
+    """What a model answered. One that was cut off (`truncated`) is never cached.
 
     `text` can be stored as JSON in Postgres. `model` is the one that the endpoint says answered. The token counts are
-    0 when the endpoint reports none. `finish_reason` is the endpoint's word, "unknown" when it has none.
+    0 when the endpoint reports none. `finish_reason` is the endpoint's word, "unknown" when it has none. `tool_calls`:
+    the tools that the model wants called, as the endpoint wrote them. `cost`: what the endpoint says it cost; None: by
+    the model's price.
     """
 
     text: str
@@ -21,6 +25,13 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     finish_reason: str
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    cost: Decimal | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether only a part of the answer came: the output limit was reached, or a filter stopped it."""
+        return self.finish_reason in _CUT_OFF
 
     def as_dict(self) -> dict[str, Any]:
         """The completion as the LLM cache records it."""

@@ -8,7 +8,6 @@ from agentos.core.evidence import EvidencePack, PackVerdict
 from agentos.core.idempotency import LLMOutputCache, ToolLedger
 from agentos.core.kinds import (
     KINDS,
-    Parked,
     adopt,
     decision,
     done_before,
@@ -20,6 +19,7 @@ from agentos.core.kinds import (
 from agentos.core.lease import Lease, holding
 from agentos.core.llm import STAND_IN_MODEL, Completion, client_from_settings
 from agentos.core.logs import get_logger
+from agentos.core.parked import Parked
 from agentos.core.plan import stand_in_plan_json
 from agentos.core.runner import ending
 from agentos.core.runner.direct import DirectScope

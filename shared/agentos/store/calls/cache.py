@@ -1,6 +1,7 @@
-"""The record of model outputs: begin, finish, abandon, invalidate."""
+"""The record of model outputs: begin, finish, discard, abandon, invalidate."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -8,10 +9,14 @@ from agentos.store.calls.items import Fence
 from agentos.store.canonical import loads
 from agentos.store.run import Call
 
+Verdict = Literal["ready", "generate", "busy", "wait", "exceeded", "parked"]
+
 
 @dataclass(frozen=True, slots=True)
 class PromptIdentity:
-    """Which output this is. `key`: sha256 of operation_type, prompt, model, task_id (and sample)."""
+    """Which output this is. `key`: sha256 of operation_type, prompt, model, task_id (and sample). `own_key`: of the
+    task's own record, where `key` is one that other tasks share. `keep` false: the output is not recorded.
+    """
 
     key: str
     task_id: str
@@ -19,25 +24,48 @@ class PromptIdentity:
     model: str
     prompt_sha256: str
     preview: str
+    own_key: str | None = None
+    keep: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a call may come to at most. `cost` None: its model has no price."""
+
+    tokens: int = 0
+    cost: Decimal | None = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a call came to. None: not known."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CacheReply:
-    """`ready` with the output; `generate`: the caller does; `busy`: somebody alive does."""
+    """`ready` with the output; `generate`: the caller does; `busy`: somebody alive does; `wait`: calls in flight hold
+    the budget; `exceeded`, `parked`: the budget refuses, with why as the output.
+    """
 
-    verdict: Literal["ready", "generate", "busy"]
+    verdict: Verdict
     call_token: UUID | None
     output: Any
     generations: int
 
 
 def cache_begin(
-    prompt: PromptIdentity, fence: Fence | None, worker_id: int, expires_s: float, *, call_token: UUID | None = None
-) -> Call[CacheReply]:
-    """Ask for an output. `call_token`: as in `ledger_begin`.
+    prompt: PromptIdentity, fence: Fence | None, worker_id: int, expires_s: float, *, call_token: UUID | None = None,
+    estimate: Estimate | None = None,
+) -> Call[CacheReply]:  # fmt: skip
+    """Ask for an output. `call_token`: as in `ledger_begin`. `estimate`: what a budget of the task reserves.
 
     Raises LeaseLost, TaskCancelled: with a fence. UnknownTask: without one.
     """
+    estimate = estimate or Estimate()
 
     def read(rows: Any) -> CacheReply:
         row = rows[0]
@@ -46,30 +74,51 @@ def cache_begin(
 
     return Call(
         "SELECT * FROM agentos.cache_begin($1::text, $2::text, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::text,"
-        " $8::text, $9::text, $10::float8, $11::uuid)",
+        " $8::text, $9::text, $10::float8, $11::uuid, $12::text, $13::bigint, $14::numeric)",
         (
             prompt.key, prompt.task_id, fence.item_id if fence else None, worker_id, fence.token if fence else None,
             prompt.operation_type, prompt.model, prompt.prompt_sha256, prompt.preview, float(expires_s),
-            call_token or uuid4(),
+            call_token or uuid4(), prompt.own_key, estimate.tokens, estimate.cost,
         ),
         read,
     )  # fmt: skip
 
 
+def cache_busy(key: str, call_token: UUID) -> Call[bool]:
+    """Whether the generation that somebody waits for is under way. Locks nothing."""
+    return Call(
+        "SELECT agentos.cache_busy($1::text, $2::uuid) AS busy", (key, call_token), lambda rows: bool(rows[0]["busy"])
+    )
+
+
 def cache_finish(
-    key: str, call_token: UUID, fence: Fence | None, worker_id: int, output: str, prompt_tokens: int | None,
-    completion_tokens: int | None,
+    prompt: PromptIdentity, call_token: UUID, fence: Fence | None, worker_id: int, output: str,
+    spent: Spent = Spent(),
 ) -> Call[bool]:  # fmt: skip
-    """Store the output (JSON text). False: another generator took over and its output counts."""
+    """Store the output (JSON text) and what it cost. False: another generator took over and its output counts.
+
+    Raises LeaseLost: with a fence.
+    """
     return Call(
         "SELECT agentos.cache_finish($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid, $6::text,"
-        " $7::integer, $8::integer)"
-        " AS stored",
+        " $7::integer, $8::integer, $9::text, $10::numeric, $11::text) AS stored",
         (
-            key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None, output,
-            prompt_tokens, completion_tokens,
+            prompt.key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None, output,
+            spent.prompt_tokens, spent.completion_tokens, prompt.task_id, spent.cost, prompt.own_key,
         ),
         lambda rows: bool(rows[0]["stored"]),
+    )  # fmt: skip
+
+
+def cache_discard(prompt: PromptIdentity, call_token: UUID, spent: Spent) -> Call[None]:
+    """It was paid and is not kept. May be said again: it counts once."""
+    return Call(
+        "SELECT agentos.cache_discard($1::text, $2::uuid, $3::text, $4::text, $5::integer, $6::integer, $7::numeric)",
+        (
+            prompt.key, call_token, prompt.task_id, prompt.model, spent.prompt_tokens, spent.completion_tokens,
+            spent.cost,
+        ),
+        lambda _: None,
     )  # fmt: skip
 
 

@@ -97,11 +97,17 @@ class BlockingBound(Generic[ContextT]):
         raise AttributeError(f"a blocking task context has no {name!r}")
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._finish(self._start(coroutine))
+
+    def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         self._asked.add(asked)
+        if self._ended:
+            asked.cancel()
+        return asked
+
+    def _finish(self, asked: Future[T]) -> T:
         try:
-            if self._ended:
-                asked.cancel()
             return asked.result()
         except CancelledError:
             raise asyncio.CancelledError from None  # the one that `except Exception` lets through

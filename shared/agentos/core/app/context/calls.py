@@ -1,15 +1,14 @@
-"""Calls that are recorded and paid for once: tools and models."""
+"""Calls that are recorded and made once: tools."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
-from agentos.core.app.context.bound import BlockingBound, Bound, GenerateFunction
+from agentos.core.app.context.bound import BlockingBound, Bound
 from agentos.core.flows.tools import ToolCall, ToolPolicy
 
 
 class Calls(Bound):
-    """`ctx.tool`, `ctx.llm`."""
+    """`ctx.tool`."""
 
     async def tool(
         self, name: str, arguments: Any = None, *, key: str | None = None,
@@ -24,20 +23,6 @@ class Calls(Bound):
         outcome = await self._run(self._scope.tool(name, arguments, key=key, execute=execute, policy=policy))
         return outcome.result
 
-    async def llm(
-        self, operation_type: str, *, prompt: Any, model: str | None = None, generate: GenerateFunction | None = None,
-        sample: int | None = None,
-    ) -> Any:  # fmt: skip
-        """A model's output, paid for once: the same operation, prompt and model of this task are answered by the
-        record.
-
-        `generate(prompt)`: sync or async, any JSON value; default: the endpoint of AGENTOS_LLM_*, else the stand-in.
-        `sample`: asks for a second, third ... output on purpose.
-        """
-        make = functools.partial(generate or self._complete, prompt)
-        flow = self._scope.llm(operation_type, prompt, model=model or self._model, generate=make, sample=sample)
-        return await self._run(flow)
-
 
 class BlockingCalls(BlockingBound[Calls]):
     """The same, blocking."""
@@ -48,12 +33,3 @@ class BlockingCalls(BlockingBound[Calls]):
     ) -> dict[str, Any]:  # fmt: skip
         """As `TaskContext.tool`."""
         return self._wait(self._context.tool(name, arguments, key=key, execute=execute, policy=policy))
-
-    def llm(
-        self, operation_type: str, *, prompt: Any, model: str | None = None, generate: GenerateFunction | None = None,
-        sample: int | None = None,
-    ) -> Any:  # fmt: skip
-        """As `TaskContext.llm`."""
-        return self._wait(
-            self._context.llm(operation_type, prompt=prompt, model=model, generate=generate, sample=sample)
-        )

@@ -1,13 +1,14 @@
 """What a handler is given: the item's snapshot and the calls that make its work durable, one part a file."""
 
 from agentos.core.app.context.calls import BlockingCalls, Calls
+from agentos.core.app.context.models import BlockingModels, Models
 from agentos.core.app.context.progress import BlockingProgress, Progress
 from agentos.core.app.context.work import BlockingWork, Work
 
 
-class TaskContext(Calls, Work, Progress):
+class TaskContext(Calls, Models, Work, Progress):
     """Passed to every async handler as its first argument."""
 
 
-class BlockingContext(BlockingCalls, BlockingWork, BlockingProgress):
+class BlockingContext(BlockingCalls, BlockingModels, BlockingWork, BlockingProgress):
     """Passed to plain (`def`) handlers, which run in a thread: the same calls, blocking."""

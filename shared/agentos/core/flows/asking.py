@@ -1,0 +1,50 @@
+"""A running item asks a model: under its lease, with its task's budget, once per content."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from agentos.core.flows.model import Turn, generate_once
+from agentos.core.llm.prices import price_of
+from agentos.core.llm.request import ModelRequest
+from agentos.core.llm.stream import OnToken, gathering
+from agentos.store.calls.cache import Estimate
+from agentos.store.run import Flow
+
+if TYPE_CHECKING:
+    from agentos.core.scope import ItemScope
+
+EXPIRES_S = 7 * 86_400.0
+"""Seconds for which an output is used for tasks that did not ask for it before."""
+
+
+def ask_model(
+    scope: "ItemScope", request: ModelRequest, generate: Callable[[], Any], *, on_token: OnToken | None = None,
+    allow_truncated: bool = False, expires_s: float = EXPIRES_S,
+) -> Flow[Any]:  # fmt: skip
+    """The output for `request`, of the record or made by `generate`, which may return chunks; `on_token` gets each.
+
+    Raises as `generate_once`. InvalidInput: if the request's scope is not known.
+    """
+    identity = request.identity(scope.task_id)
+    make = gathering(scope.guarded(generate), on_token)
+    yield from scope.may_begin()
+    made = yield from generate_once(
+        identity, scope.lease, scope.lease.fence.worker_id, make, expires_s=expires_s, estimate=estimate(request),
+        allow_truncated=allow_truncated,
+    )  # fmt: skip
+    return made.output
+
+
+def turn_for(scope: "ItemScope", request: ModelRequest, *, allow_truncated: bool = False) -> Turn:
+    """The caller's turn at `request`, for outputs that are handed on while they are made."""
+    fence = scope.lease.fence
+    return Turn(
+        request.identity(scope.task_id), fence, fence.worker_id, EXPIRES_S, estimate(request), allow_truncated
+    )  # fmt: skip
+
+
+def estimate(request: ModelRequest) -> Estimate:
+    """What the call may come to: its prompt by its size, its answer by the maximum that its parameters set."""
+    prompt, completion = request.estimated_tokens()
+    price = price_of(request.model)
+    return Estimate(prompt + completion, price.of(prompt, completion) if price else None)
