@@ -33,6 +33,7 @@ COMMANDS = (
     Entry("approve", "operate", LOOK, "Answer what a task asks: yes, or --reject."),
     Entry("workers", "workers", LOOK, "List the workers."),
     Entry("doctor", "doctor", LOOK, "Look for what is wrong, each with its fix."),
+    Entry("crashtest", "crashtest", KEEP, "Kill a worker at every durable point, and check what came of it."),
     Entry("migrate", "migrate", KEEP, "Bring the schema of the database to this version."),
     Entry("db", "db", KEEP, "Start, stop or look at the embedded database."),
 )

@@ -178,6 +178,15 @@ _guests: dict[tuple[int, str], Presence] = {}
 _guests_lock = threading.Lock()
 
 
+def _unlock_after_fork() -> None:
+    global _guests_lock  # noqa: PLW0603  a thread of the parent may have held the old one while it forked
+    _guests_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_after_fork)
+
+
 def guest(db: Database) -> int:
     """The worker id under which this process calls ledger and cache without a lease; registered at the first call.
 

@@ -190,6 +190,17 @@ class Database:
         self._pool.close()
 
 
+def _unlock_after_fork() -> None:
+    """Another thread of the parent may have held these while it forked; in the child nobody would let them go."""
+    global _ready_lock  # noqa: PLW0603  it is replaced, not changed: the old one may be locked for ever
+    _ready_lock = threading.Lock()
+    Database._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_after_fork)
+
+
 @dataclass(frozen=True, slots=True)
 class OnConnection:
     """Runs calls on a connection that somebody else owns, in whatever transaction it is in."""

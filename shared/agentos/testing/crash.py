@@ -5,7 +5,6 @@ have committed it or not. `after`: it is committed, and nobody was told.
 """
 
 import asyncio
-import contextlib
 import difflib
 import inspect
 import os
@@ -23,6 +22,7 @@ from typing import Any
 import agentos.store.calls
 from agentos.store import connect, run
 from agentos.store.errors import AgentOSError, InvalidInput
+from agentos.store.schema import in_schema
 
 CRASH_TIMES = ("before", "during", "after")
 SENT_S = 0.0005
@@ -117,9 +117,7 @@ class Saboteur:
                 self._die()
             if self.point.when == "during":
                 # Prepared first, so that what is sent next is the call itself.
-                await conn.fetch("SELECT 1")
-                with contextlib.suppress(AttributeError):
-                    await conn._get_statement(call.sql, None)
+                await conn._get_statement(in_schema(call.sql), None)
                 sending = asyncio.ensure_future(really(conn, call))
                 await asyncio.sleep(0)
                 sending.add_done_callback(lambda _: None)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, LiteralString
 
 from agentos.coordinator.once import sweep_once
@@ -37,30 +37,36 @@ class Pool:
 
     dsn: str
     clock: Clock
-    _died: list[int] = field(default_factory=list)
 
-    def drain(self, app: App, *, skip_waits: bool = False, timeout_s: float = 60.0) -> Drained:
+    def drain(self, app: App, *, skip_waits: bool = False, timeout_s: float = 60.0, must_die: bool = True) -> Drained:
         """Work until nothing is ready that `app` can run; with `skip_waits` the clock is moved on to whatever is due
         next (retries, sleeps, timeouts), until nothing is.
 
         Under `crash_at` this happens in a child process that dies there; what it held is free again when this returns.
-        Raises CrashPointNotReached: if it did not die. TimeoutError.
+        Raises CrashPointNotReached: if it did not die, unless `must_die` is False. TimeoutError.
         """
-        point, before = armed(), self._ended()
+        point, before, killed = armed(), self._ended(), False
         if point is None:
             asyncio.run(self._work(app, skip_waits, timeout_s))
         else:
-            self._die_at(point, app, skip_waits, timeout_s)
-        return self._drained(point, before)
+            killed = self._die_at(point, app, skip_waits, timeout_s, must_die)
+        return self._drained(before, killed=killed)
 
-    async def adrain(self, app: App, *, skip_waits: bool = False, timeout_s: float = 60.0) -> Drained:
+    async def adrain(
+        self, app: App, *, skip_waits: bool = False, timeout_s: float = 60.0, must_die: bool = True
+    ) -> Drained:
         """`drain`, for a test that is async."""
-        point, before = armed(), self._ended()
+        point, before, killed = armed(), self._ended(), False
         if point is None:
             await self._work(app, skip_waits, timeout_s)
         else:
-            await asyncio.to_thread(self._die_at, point, app, skip_waits, timeout_s)
-        return self._drained(point, before)
+            killed = await asyncio.to_thread(self._die_at, point, app, skip_waits, timeout_s, must_die)
+        return self._drained(before, killed=killed)
+
+    @property
+    def database(self) -> Database:
+        """The blocking handle on the pool's database."""
+        return Database.default(load_settings(dsn=self.dsn))
 
     def rows(self, query: LiteralString, *args: Any) -> list[tuple[Any, ...]]:
         """What a query finds now."""
@@ -71,15 +77,15 @@ class Pool:
         async with asyncio.timeout(timeout_s):
             await _drain(self._options(app), self.clock, skip_waits=skip_waits)
 
-    def _drained(self, point: CrashPoint | None, before: Counter[str]) -> Drained:
-        return Drained(dict(self._ended() - before), self._left(), killed=point is not None)
+    def _drained(self, before: Counter[str], *, killed: bool) -> Drained:
+        return Drained(dict(self._ended() - before), self._left(), killed=killed)
 
     def _options(self, app: App) -> Options:
         queues = tuple(queue for (queue,) in self.rows("SELECT DISTINCT queue FROM agentos.lanes")) or ("default",)
         settings = load_settings(dsn=self.dsn, poll_s=LOOK_S)
         return Options(settings, app, queues=queues, allow_shell=True, listen=False)
 
-    def _die_at(self, point: CrashPoint, app: App, skip_waits: bool, timeout_s: float) -> None:
+    def _die_at(self, point: CrashPoint, app: App, skip_waits: bool, timeout_s: float, must_die: bool) -> bool:
         options = self._options(app)
 
         def victim(tell: Any) -> None:
@@ -87,14 +93,11 @@ class Pool:
             asyncio.run(_drain(options, self.clock, skip_waits=skip_waits))
 
         ended = in_child(victim, timeout_s=timeout_s)
-        if not ended.killed:
+        if not ended.killed and (must_die or ended.code):
             raise _not_reached(point, ended)
-        database = Database(self.dsn, max_size=1)
-        try:
-            gone = [w.worker_id for w in database.run(workers.local_workers(host())) if w.pid == ended.pid]
-            database.run(workers.declare_dead(gone))
-        finally:
-            database.close()
+        gone = [w.worker_id for w in self.database.run(workers.local_workers(host())) if w.pid == ended.pid]
+        self.database.run(workers.declare_dead(gone))
+        return ended.killed
 
     def _ended(self) -> Counter[str]:
         return Counter(dict(self.rows("SELECT status, count(*)::integer FROM agentos.outcomes GROUP BY 1")))
