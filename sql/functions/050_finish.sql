@@ -102,37 +102,3 @@ BEGIN
     UPDATE agentos.lease_held SET expires_at = v_until WHERE item_id = p_item;
     RETURN v_until;
 END $$;
-
--- Parks an item until a person answers. Asking again needs a new answer.
-CREATE FUNCTION agentos.ask(p_worker bigint, p_item bigint, p_token uuid, p_question text, p_shown text) RETURNS void
-LANGUAGE plpgsql AS $$
-DECLARE v_task text := agentos.fence_live(p_item, p_worker, p_token);
-BEGIN
-    INSERT INTO agentos.approvals (item_id, task_id, question, shown, asked_at)
-    VALUES (p_item, v_task, p_question, p_shown::json, agentos.clock()) ON CONFLICT (item_id) DO UPDATE
-       SET question = p_question, shown = p_shown::json, asked_at = agentos.clock(), approved = NULL, answered_by = NULL,
-           answered_at = NULL;
-    PERFORM agentos.park(p_worker, p_item, p_token, 'approval', NULL);
-END $$;
-
--- The person's answer; the item is ready again. Returns how many items of the task were waiting for one.
-CREATE FUNCTION agentos.answer(p_task text, p_approved boolean, p_by text) RETURNS integer LANGUAGE plpgsql AS $$
-DECLARE v_items bigint[];
-BEGIN
-    PERFORM agentos.require_task(p_task);
-    v_items := agentos.unpark(ARRAY(
-        SELECT k.item_id FROM agentos.waiting k WHERE k.task_id = p_task AND k.reason = 'approval'), 'approval');
-    UPDATE agentos.approvals a SET approved = p_approved, answered_by = p_by, answered_at = agentos.clock()
-     WHERE a.item_id = ANY (v_items);
-    IF cardinality(v_items) = 0 THEN
-        RAISE EXCEPTION 'task % is not waiting for an approval', p_task USING ERRCODE = 'AG011',
-            HINT = 'see what it is doing: agentos show ' || p_task;
-    END IF;
-    PERFORM agentos.note(p_task, i, CASE WHEN p_approved THEN 'approved' ELSE 'rejected' END, NULL, NULL,
-                         json_build_object('by', p_by)) FROM unnest(v_items) i;
-    RETURN cardinality(v_items);
-END $$;
-
-CREATE FUNCTION agentos.approval_of(p_item bigint) RETURNS boolean LANGUAGE sql AS $$
-    SELECT a.approved FROM agentos.approvals a WHERE a.item_id = p_item
-$$;

@@ -25,7 +25,8 @@ BEGIN
         INSERT INTO agentos.outcomes (item_id, attempt, failures, crashes, status, finished_at, error)
         SELECT e.item_id, e.attempt, e.failures, e.crashes, 'failed', agentos.clock(),
                json_build_object('type', 'GivenUp', 'message', p_reason)
-          FROM (SELECT * FROM free UNION ALL SELECT * FROM late UNION ALL SELECT * FROM parked) e RETURNING item_id)
+          FROM (SELECT * FROM free UNION ALL SELECT * FROM late UNION ALL SELECT * FROM parked) e RETURNING item_id),
+    waited AS (DELETE FROM agentos.waits w WHERE w.item_id IN (SELECT item_id FROM ended))
     SELECT coalesce(array_agg(item_id), '{}') FROM ended INTO v_ended;
     UPDATE agentos.task_heads t
        SET open_items = t.open_items - cardinality(v_ended), failed_items = t.failed_items + cardinality(v_ended),

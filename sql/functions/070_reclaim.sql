@@ -58,9 +58,9 @@ CREATE FUNCTION agentos.blocked_leases() RETURNS TABLE (item_id bigint, worker_i
         OR NOT EXISTS (SELECT 1 FROM agentos.workers w WHERE w.worker_id = h.worker_id AND w.state IN ('alive', 'draining'))
 $$;
 
--- Items whose time has come. Returns the queues that got some. The clock is asked in a sub-select: as a bare volatile
+-- The clock is asked in a sub-select: as a bare volatile
 -- function it could not bound the index, and every sweep would walk over all that is scheduled.
-CREATE FUNCTION agentos.promote(p_limit integer) RETURNS text[] LANGUAGE sql AS $$
+CREATE FUNCTION agentos.promote_scheduled(p_limit integer) RETURNS text[] LANGUAGE sql AS $$
     WITH due AS MATERIALIZED (
         SELECT s.item_id FROM agentos.scheduled s WHERE s.run_at <= (SELECT agentos.clock())
          ORDER BY s.run_at LIMIT p_limit FOR UPDATE SKIP LOCKED),
@@ -69,6 +69,11 @@ CREATE FUNCTION agentos.promote(p_limit integer) RETURNS text[] LANGUAGE sql AS 
         INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
         SELECT lane, rank, nextval('agentos.ready_seqs'), item_id, attempt, failures, crashes FROM gone)
     SELECT coalesce(array_agg(DISTINCT l.queue), '{}') FROM gone g JOIN agentos.lanes l ON l.lane = abs(g.lane)
+$$;
+
+-- Items whose time has come: the scheduled, and the parked. Returns the queues that got some.
+CREATE FUNCTION agentos.promote(p_limit integer) RETURNS text[] LANGUAGE sql AS $$
+    SELECT ARRAY(SELECT unnest(agentos.promote_scheduled(p_limit)) UNION SELECT unnest(agentos.promote_waiting(p_limit)))
 $$;
 
 -- The net under `settle`: tasks whose counters and rows disagree, and dependants whose needs are met, are put right.

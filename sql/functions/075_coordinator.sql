@@ -10,9 +10,10 @@ BEGIN
     RETURN QUERY SELECT * FROM agentos.reclaim(p_limit, p_max_crashes);
 END $$;
 
--- Seconds until the next scheduled item is due (negative: it is late); null: none is scheduled.
+-- Seconds until the next scheduled or parked item is due (negative: it is late); null: there is none.
 CREATE FUNCTION agentos.next_due_s() RETURNS float8 LANGUAGE sql AS $$
-    SELECT extract(epoch FROM min(s.run_at) - agentos.clock())::float8 FROM agentos.scheduled s
+    SELECT extract(epoch FROM least((SELECT min(s.run_at) FROM agentos.scheduled s),
+                                    (SELECT min(k.wake_at) FROM agentos.waiting k)) - agentos.clock())::float8
 $$;
 
 CREATE FUNCTION agentos.queues_of(p_items bigint[]) RETURNS text[] LANGUAGE sql AS $$

@@ -105,7 +105,7 @@ $$;
 CREATE FUNCTION agentos.recorded_exit(p_task text, p_command text, p_before timestamptz)
 RETURNS TABLE (tool_name text, command text, exit_code integer, finished_at timestamptz) LANGUAGE sql AS $$
     SELECT l.tool_name, l.arguments #>> '{}', l.exit_code, l.finished_at FROM agentos.tool_ledger l
-     WHERE l.task_id = p_task AND l.state = 'finished' AND (p_before IS NULL OR l.finished_at <= p_before)
+     WHERE l.task_id = p_task AND l.state = 'finished' AND l.tool_name NOT LIKE '@%' AND (p_before IS NULL OR l.finished_at <= p_before)
        AND (p_command IS NULL OR l.arguments #>> '{}' = p_command OR l.arguments ->> 'command' = p_command)
      ORDER BY l.finished_at DESC LIMIT 1
 $$;

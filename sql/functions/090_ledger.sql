@@ -125,6 +125,6 @@ RETURNS TABLE (tool_name text, arguments text, state text, result text, exit_cod
                in_doubt boolean) LANGUAGE sql AS $$
     SELECT l.tool_name, l.arguments::text, l.state, l.result::text, l.exit_code, l.error, l.executions, l.replays, l.repairs,
            l.item_id, l.call_key, l.begun_at, l.finished_at,
-           l.state = 'begun' AND NOT agentos.is_at_it(l.worker_id, l.item_id, l.token)
+           l.state = 'begun' AND l.tool_name NOT LIKE '@%' AND NOT agentos.is_at_it(l.worker_id, l.item_id, l.token)
       FROM agentos.tool_ledger l WHERE l.task_id = p_task ORDER BY l.begun_at DESC LIMIT p_limit
 $$;

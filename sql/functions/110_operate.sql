@@ -31,7 +31,8 @@ CREATE FUNCTION agentos.end_parked(p_task text) RETURNS bigint[] LANGUAGE sql AS
     ended AS (
         INSERT INTO agentos.outcomes (item_id, attempt, failures, crashes, status, finished_at)
         SELECT e.item_id, e.attempt, e.failures, e.crashes, 'cancelled', agentos.clock()
-          FROM (SELECT * FROM late UNION ALL SELECT * FROM parked) e RETURNING item_id)
+          FROM (SELECT * FROM late UNION ALL SELECT * FROM parked) e RETURNING item_id),
+    waited AS (DELETE FROM agentos.waits w WHERE w.item_id IN (SELECT item_id FROM ended))
     SELECT coalesce(array_agg(item_id), '{}') FROM ended
 $$;
 
@@ -55,7 +56,7 @@ BEGIN
         SELECT p_task, g.item_id, agentos.clock(), 'retried', g.attempt, g.worker_id,
                json_build_object('status', g.status, 'error', g.error) FROM gone g)
     SELECT coalesce(array_agg(item_id), '{}') FROM gone INTO v_items;
-    DELETE FROM agentos.approvals a WHERE a.item_id = ANY (v_items) AND NOT a.approved;  -- to be asked again
+    PERFORM agentos.forget_refusals(v_items);
     PERFORM agentos.reopen(p_task, v_items);
     UPDATE agentos.task_heads t SET status = NULL, reason = NULL, finished_at = NULL, cancel_requested = false, failed_items = 0,
            open_items = CASE WHEN t.open_items IS NULL THEN NULL ELSE agentos.count_open(p_task) END WHERE t.task_id = p_task;
@@ -64,6 +65,14 @@ BEGIN
     END IF;
     RETURN cardinality(v_items);
 END $$;
+
+-- What a person said no to is asked again, and what was waited for in vain is waited for again.
+CREATE FUNCTION agentos.forget_refusals(p_items bigint[]) RETURNS void LANGUAGE sql AS $$
+    WITH refused AS (DELETE FROM agentos.approvals a WHERE a.item_id = ANY (p_items) AND NOT coalesce(a.approved, false)
+                     RETURNING a.ledger_key)
+    DELETE FROM agentos.tool_ledger l WHERE l.item_id = ANY (p_items) AND l.tool_name IN ('@signal', '@approval')
+       AND (l.ledger_key IN (SELECT ledger_key FROM refused) OR l.result ->> 'timed_out' = 'true')
+$$;
 
 CREATE FUNCTION agentos.reopen(p_task text, p_items bigint[]) RETURNS void LANGUAGE sql AS $$
     WITH counted AS (

@@ -25,11 +25,14 @@ LANGUAGE sql AS $$
       FROM agentos.llm_cache c WHERE c.task_id = p_task ORDER BY c.created_at DESC LIMIT p_limit
 $$;
 
+-- `open`: it waits for an answer now.
 CREATE FUNCTION agentos.task_approvals(p_task text)
-RETURNS TABLE (item_id bigint, question text, shown text, asked_at timestamptz, approved boolean, answered_by text,
+RETURNS TABLE (question_id text, item_id bigint, question text, shown text, shown_sha256 text, options text[],
+               asked_at timestamptz, expires_at timestamptz, open boolean, approved boolean, option text, answered_by text,
                answered_at timestamptz) LANGUAGE sql AS $$
-    SELECT a.item_id, a.question, a.shown::text, a.asked_at, a.approved, a.answered_by, a.answered_at
-      FROM agentos.work_items w JOIN agentos.approvals a USING (item_id) WHERE w.task_id = p_task ORDER BY a.asked_at
+    SELECT a.ledger_key, a.item_id, a.question, a.shown::text, a.shown_sha256, a.options, a.asked_at, w.wake_at,
+           w.ledger_key IS NOT NULL, a.approved, a.option, a.answered_by, a.answered_at
+      FROM agentos.approvals a LEFT JOIN agentos.waits w USING (ledger_key) WHERE a.task_id = p_task ORDER BY a.asked_at
 $$;
 
 -- Living workers, and those whose last beat is younger than p_gone_s. State `late`: it should have beaten, and no
@@ -100,7 +103,7 @@ $$;
 CREATE FUNCTION agentos.work_findings() RETURNS TABLE (finding text, data json) LANGUAGE sql AS $$
     (SELECT 'in_doubt', json_build_object('task_id', l.task_id, 'item_id', l.item_id, 'tool', l.tool_name,
                'begun_at', l.begun_at, 'on_doubt', l.on_doubt) FROM agentos.tool_ledger l
-     WHERE l.state = 'begun' AND NOT agentos.is_alive(l.worker_id)
+     WHERE l.state = 'begun' AND l.tool_name NOT LIKE '@%' AND NOT agentos.is_alive(l.worker_id)
        AND (SELECT t.status FROM agentos.tasks t WHERE t.task_id = l.task_id) NOT IN ('completed', 'cancelled')
      ORDER BY l.begun_at DESC LIMIT 20)
     UNION ALL
@@ -110,8 +113,8 @@ CREATE FUNCTION agentos.work_findings() RETURNS TABLE (finding text, data json) 
      ORDER BY o.finished_at DESC LIMIT 20)
     UNION ALL
     (SELECT 'awaits_approval', json_build_object('task_id', k.task_id, 'item_id', k.item_id, 'question', a.question,
-               'since', k.since) FROM agentos.waiting k JOIN agentos.approvals a USING (item_id)
-     WHERE k.reason = 'approval' ORDER BY k.since LIMIT 20)
+               'since', k.since) FROM agentos.waits k JOIN agentos.approvals a USING (ledger_key)
+     ORDER BY k.since LIMIT 20)
 $$;
 
 CREATE FUNCTION agentos.findings(p_old_s float8) RETURNS TABLE (finding text, data text) LANGUAGE sql AS $$

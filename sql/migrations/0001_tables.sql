@@ -124,16 +124,51 @@ CREATE TABLE agentos.waiting (
 CREATE INDEX waiting_task ON agentos.waiting (task_id);
 CREATE INDEX waiting_wake ON agentos.waiting (wake_at) WHERE wake_at IS NOT NULL;
 
-CREATE TABLE agentos.approvals (
-    item_id     bigint PRIMARY KEY,
-    task_id     text NOT NULL,
-    question    text NOT NULL,
-    shown       json NOT NULL,
-    asked_at    timestamptz NOT NULL,
-    approved    boolean,
-    answered_by text,
-    answered_at timestamptz
+-- The recorded waits of items that are not over: several for one item, when branches of its handler wait at once. The
+-- row comes with the call's row in tool_ledger ('begun') and goes with its end.
+CREATE TABLE agentos.waits (
+    ledger_key text PRIMARY KEY,
+    item_id    bigint NOT NULL,
+    task_id    text NOT NULL,
+    reason     text NOT NULL CHECK (reason IN ('sleep', 'signal', 'approval', 'children')),
+    name       text,                   -- of the signal
+    since      timestamptz NOT NULL,
+    wake_at    timestamptz             -- slept, or timed out, then; null: never
 );
+CREATE INDEX waits_item ON agentos.waits (item_id);
+CREATE INDEX waits_signal ON agentos.waits (task_id, name) WHERE reason = 'signal';
+
+-- What was sent to tasks. Kept until a wait takes it, in the order in which it came.
+CREATE TABLE agentos.signals (
+    signal_id uuid PRIMARY KEY,        -- made by the sender: one whose reply was lost may say it again
+    seq       bigint GENERATED ALWAYS AS IDENTITY,
+    task_id   text NOT NULL,
+    name      text NOT NULL,
+    payload   json NOT NULL,
+    sent_at   timestamptz NOT NULL,
+    taken_by  text,                    -- ledger_key of the wait that it ended
+    taken_at  timestamptz
+);
+CREATE INDEX signals_kept ON agentos.signals (task_id, name, seq) WHERE taken_by IS NULL;
+
+-- What people were asked, by the wait that asks. The key is made of the question and of what was shown, so an answer
+-- counts for exactly that.
+CREATE TABLE agentos.approvals (
+    ledger_key   text PRIMARY KEY,
+    item_id      bigint NOT NULL,
+    task_id      text NOT NULL,
+    question     text NOT NULL,
+    shown        json NOT NULL,
+    shown_sha256 text NOT NULL,
+    options      text[],
+    asked_at     timestamptz NOT NULL,
+    approved     boolean,
+    option       text,
+    answered_by  text,
+    answered_at  timestamptz
+);
+CREATE INDEX approvals_item ON agentos.approvals (item_id);
+CREATE INDEX approvals_task ON agentos.approvals (task_id);
 
 -- Append-only, by day. The token stays, so that a completion whose reply was lost can find itself.
 CREATE TABLE agentos.outcomes (

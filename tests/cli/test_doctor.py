@@ -11,9 +11,10 @@ from tests.cli.conftest import Command
 from tests.cli.pool import HandWorker
 from tests.cli.test_show import call_tool
 from tests.database import Clock
+from tests.store import engine
 
 from agentos.core.process import new_worker_id
-from agentos.store.calls import items, tasks, timeline, workers
+from agentos.store.calls import tasks, timeline, workers
 from agentos.store.connect import Database
 
 Conn = psycopg.Connection[Any]
@@ -119,7 +120,7 @@ def test_partitions_that_end_soon(db: Database, clock: Clock) -> None:
 def test_an_approval_that_waits_is_told_but_is_not_wrong(agentos: Command, db: Database, conn: Conn) -> None:
     db.run(tasks.submit("task-1", "work", "a title", "{}"))
     worker = HandWorker(db)
-    db.run(items.ask(worker.fence(worker.claim()), "publish?", "{}"))
+    db.run(engine.ask(worker.fence(worker.claim()), "publish?", "{}"))
     assert findings(db)["awaits_approval"]["question"] == "publish?"
     assert told(agentos("doctor", "--json"), "awaits_approval")["note"] is True
 

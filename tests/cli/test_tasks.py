@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from tests.cli.conftest import Command
 from tests.cli.pool import HandWorker
+from tests.store import engine
 
 from agentos.cli import output
 from agentos.store.calls import items, tasks
@@ -108,12 +109,12 @@ def test_an_approval_is_given_with_the_name_of_who_gave_it(agentos: Command, db:
     submit(db, "task-1")
     worker = HandWorker(db)
     item = worker.claim()
-    db.run(items.ask(worker.fence(item), "publish?", '{"pages": 3}'))
+    db.run(engine.ask(worker.fence(item), "publish?", '{"pages": 3}'))
     assert "publish?" in agentos("show", "task-1").stdout
     done = agentos("approve", "task-1", "--by", "alice")
     assert done.returncode == 0
     assert "publish? yes" in done.stdout
-    assert db.run(items.approval_of(item.item_id)) is True
+    assert db.run(engine.approval_of(item.item_id)) is True
     assert agentos("approve", "task-1").returncode == 2
 
 
@@ -121,10 +122,10 @@ def test_a_rejection_is_an_answer_too(agentos: Command, db: Database) -> None:
     submit(db, "task-1")
     worker = HandWorker(db)
     item = worker.claim()
-    db.run(items.ask(worker.fence(item), "publish?", "{}"))
+    db.run(engine.ask(worker.fence(item), "publish?", "{}"))
     told = json.loads(agentos("approve", "task-1", "--reject", "--json").stdout)
-    assert (told["approved"], told["items"]) == (False, 1)
-    assert db.run(items.approval_of(item.item_id)) is False
+    assert (told["approved"], [each["question"] for each in told["questions"]]) == (False, ["publish?"])
+    assert db.run(engine.approval_of(item.item_id)) is False
 
 
 def test_workers_are_listed_and_their_ids_survive_json(agentos: Command, db: Database) -> None:

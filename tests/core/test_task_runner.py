@@ -20,7 +20,7 @@ from agentos.core.lease import current_lease
 from agentos.core.runner import TaskOutcome, TaskRunner
 from agentos.core.task import TaskManager
 from agentos.core.worker_pool import LeaseManager
-from agentos.store.calls import tasks
+from agentos.store.calls import tasks, waits
 from agentos.store.connect import Database
 from agentos.store.errors import (
     CheckpointInvalid,
@@ -351,7 +351,7 @@ def test_a_models_plan_waits_for_a_person_and_is_run_as_it_was_shown(
     assert "agentos approve task-1" in (outcome.reason or "")
     assert counts(conn, "work_items") == [1]
     endpoint.replies[:] = [completion('{"title": "another", "items": []}')]
-    assert db.run(tasks.answer("task-1", True, "ana")) == 1
+    db.run(waits.answer("task-1", True, "ana"))
     outcome = TaskRunner(enable_recovery=recovery, use_real_pipeline=True).run_task("task-1")
     assert outcome.completed
     assert outcome.result["plan/a"]["stdout"] == "from the model\n"
@@ -363,7 +363,7 @@ def test_a_models_plan_waits_for_a_person_and_is_run_as_it_was_shown(
 
 def test_a_plan_that_a_person_rejects_fails_the_task(manager: TaskManager, endpoint: Endpoint, db: Database) -> None:
     plan_and_park(manager, db, True)
-    db.run(tasks.answer("task-1", False, "ana"))
+    db.run(waits.answer("task-1", False, "ana"))
     outcome = real().run_with_recovery("task-1")
     assert (outcome.status, outcome.items_run) == ("failed", 1)
     assert "rejected by ana" in (outcome.reason or "")

@@ -11,10 +11,11 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from agentos.store.calls import items, tasks, workers
+from agentos.store.calls import items, tasks, waits, workers
 from agentos.store.calls.checkpoints import NewCheckpoint
 from agentos.store.calls.items import ClaimedItem, Fence
 from agentos.store.calls.ledger import CallIdentity
+from agentos.store.calls.waits import WaitReply
 from agentos.store.run import Call
 
 T = TypeVar("T")
@@ -127,6 +128,21 @@ def tool_call(key: str = "call-1", task_id: str = "task-1", item_id: int | None 
         "nth": 1, "arguments": '"ls"',
     }  # fmt: skip
     return CallIdentity(**(given | changes))
+
+
+def ask(fence: Fence, question: str, shown: str, task_id: str = "task-1") -> Call[WaitReply]:
+    """A question to a person, each time another one."""
+    call = tool_call(uuid4().hex, task_id, fence.item_id, tool_name="@approval")
+    return waits.ask(call, fence, question, shown, sha256(shown.encode(errors="replace")).hexdigest())
+
+
+def approval_of(item_id: int) -> Call[bool | None]:
+    """The answer to what the item asked last."""
+    return Call(
+        "SELECT approved FROM agentos.approvals WHERE item_id = $1::bigint ORDER BY asked_at DESC LIMIT 1",
+        (item_id,),
+        lambda rows: rows[0]["approved"] if rows else None,
+    )
 
 
 def stale(fence: Fence, **changes: Any) -> Fence:

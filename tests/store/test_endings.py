@@ -7,7 +7,7 @@ from psycopg import sql
 from tests.drivers import Driver
 from tests.store import engine
 
-from agentos.store.calls import items, tasks, workers
+from agentos.store.calls import items, tasks, waits, workers
 from agentos.store.run import Call
 
 
@@ -57,12 +57,12 @@ def test_a_rejected_plan_is_asked_about_again_after_a_retry(runner: Driver) -> N
     engine.create(runner, "task-1", {"a": []})
     worker = engine.register(runner)
     (item,) = worker.claim()
-    runner.run(items.ask(worker.fence(item), "run it?", json.dumps({})))
-    runner.run(tasks.answer("task-1", False, "anna"))
+    runner.run(engine.ask(worker.fence(item), "run it?", json.dumps({})))
+    runner.run(waits.answer("task-1", False, "anna"))
     (item,) = worker.claim()
     runner.run(items.fail(worker.fence(item), engine.ERROR, terminal=True))
     runner.run(tasks.retry_task("task-1"))
-    assert runner.run(items.approval_of(item.item_id)) is None
+    assert runner.run(engine.approval_of(item.item_id)) is None
 
 
 def test_workers_that_ended_long_ago_are_forgotten_and_no_others(runner: Driver) -> None:

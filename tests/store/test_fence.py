@@ -52,7 +52,7 @@ WRITES: dict[str, Callable[[Fence], Call[Any]]] = {
     "fail": lambda f: items.fail(f, engine.ERROR),
     "fail for good": lambda f: items.fail(f, engine.ERROR, terminal=True),
     "renew": lambda f: items.renew(f, 60),
-    "ask": lambda f: items.ask(f, "sure?", "{}"),
+    "ask": lambda f: engine.ask(f, "sure?", "{}"),
     "expand": lambda f: items.expand(f, '[{"key":"a","kind":"shell"}]'),
 }
 

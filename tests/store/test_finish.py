@@ -7,7 +7,7 @@ import pytest
 from tests.drivers import Driver
 from tests.store import engine
 
-from agentos.store.calls import items, tasks, workers
+from agentos.store.calls import items, tasks, waits, workers
 from agentos.store.errors import LeaseLost, NotRetryable, TaskCancelled
 
 
@@ -172,16 +172,16 @@ def test_an_item_that_asks_waits_for_the_answer_without_a_lease(runner: Driver, 
     engine.submit(runner)
     worker = engine.register(runner)
     (item,) = worker.claim()
-    runner.run(items.ask(worker.fence(item), "publish?", '{"items":2}'))
+    runner.run(engine.ask(worker.fence(item), "publish?", '{"items":2}'))
     assert (engine.place(runner), engine.status(runner)) == ("waiting", "waiting")
     assert engine.count(conn, "lease_held") == 0
-    assert runner.run(items.approval_of(item.item_id)) is None
-    assert runner.run(tasks.answer("task-1", approved=True, by="ana")) == 1
-    assert runner.run(items.approval_of(item.item_id)) is True
+    assert runner.run(engine.approval_of(item.item_id)) is None
+    runner.run(waits.answer("task-1", approved=True, by="ana"))
+    assert runner.run(engine.approval_of(item.item_id)) is True
     (again,) = worker.claim()
     assert (again.attempt, again.failures, again.crashes) == (2, 0, 0)
     with pytest.raises(NotRetryable):
-        runner.run(tasks.answer("task-1", approved=True, by="ana"))
+        runner.run(waits.answer("task-1", approved=True, by="ana"))
 
 
 def test_asking_again_needs_a_new_answer(runner: Driver) -> None:
@@ -189,10 +189,10 @@ def test_asking_again_needs_a_new_answer(runner: Driver) -> None:
     worker = engine.register(runner)
     for question, approved in (("publish?", True), ("delete it all?", False), ("delete it all?", True)):
         (item,) = worker.claim()
-        runner.run(items.ask(worker.fence(item), question, "{}"))
-        assert runner.run(items.approval_of(item.item_id)) is None
-        runner.run(tasks.answer("task-1", approved=approved, by="ana"))
-        assert runner.run(items.approval_of(item.item_id)) is approved
+        runner.run(engine.ask(worker.fence(item), question, "{}"))
+        assert runner.run(engine.approval_of(item.item_id)) is None
+        runner.run(waits.answer("task-1", approved=approved, by="ana"))
+        assert runner.run(engine.approval_of(item.item_id)) is approved
 
 
 def test_a_cancelled_task_asks_nothing(runner: Driver) -> None:
@@ -201,5 +201,5 @@ def test_a_cancelled_task_asks_nothing(runner: Driver) -> None:
     (item,) = worker.claim()
     runner.run(tasks.cancel_task("task-1"))
     with pytest.raises(TaskCancelled):
-        runner.run(items.ask(worker.fence(item), "publish?", "{}"))
+        runner.run(engine.ask(worker.fence(item), "publish?", "{}"))
     assert engine.place(runner) == "held"

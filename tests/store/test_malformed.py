@@ -58,7 +58,7 @@ JSON_ARGUMENTS: dict[str, Callable[[engine.Worker, ClaimedItem, str], Call[Any]]
     "result": lambda w, i, text: items.complete(w.worker_id, [(i.item_id, i.token, text)]),
     "error": lambda w, i, text: items.fail(w.fence(i), text),
     "error for good": lambda w, i, text: items.fail(w.fence(i), text, terminal=True),
-    "shown": lambda w, i, text: items.ask(w.fence(i), "sure?", text),
+    "shown": lambda w, i, text: engine.ask(w.fence(i), "sure?", text),
     "new items": lambda w, i, text: items.expand(w.fence(i), text),
     "snapshot": lambda w, i, text: checkpoints.commit_checkpoint(
         engine.checkpoint(item_id=i.item_id, snapshot=text, snapshot_sha256="0"), w.fence(i)
@@ -130,7 +130,6 @@ UNFIT: tuple[Call[Any], ...] = (
     tasks.create_task("t", "t", items='[{"key":"a","kind":"k","max_attempts":"many"}]'),
     tasks.create_task("t", "t", items='["a"]'),
     items.complete(2**63, []),
-    items.approval_of(2**70),
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.drivers import Driver
 from tests.store import engine
 
-from agentos.store.calls import checkpoints, items, tasks, workers
+from agentos.store.calls import checkpoints, items, tasks, waits, workers
 from agentos.store.errors import NotRetryable, TaskHeld, UnknownTask
 from agentos.store.run import Call
 
@@ -80,11 +80,11 @@ def test_a_parked_item_ends_with_its_task(runner: Driver, parked: str) -> None:
     if parked == "approval":
         worker = engine.register(runner)
         (item,) = worker.claim()
-        runner.run(items.ask(worker.fence(item), "sure?", "{}"))
+        runner.run(engine.ask(worker.fence(item), "sure?", "{}"))
     assert runner.run(tasks.cancel_task("task-1")) == "cancelled"
     assert engine.place(runner) == "cancelled"
     with pytest.raises(NotRetryable):
-        runner.run(tasks.answer("task-1", approved=True, by="ana"))
+        runner.run(waits.answer("task-1", approved=True, by="ana"))
 
 
 def test_a_task_that_ended_stays_as_it_ended(runner: Driver) -> None:
@@ -113,7 +113,7 @@ def test_an_unknown_task_is_named(runner: Driver) -> None:
     calls: tuple[Call[Any], ...] = (
         tasks.cancel_task("nowhere"),
         tasks.retry_task("nowhere"),
-        tasks.answer("nowhere", approved=True, by="ana"),
+        waits.answer("nowhere", approved=True, by="ana"),
         tasks.give_up("nowhere", 1, "too many iterations"),
     )
     for call in calls:
@@ -224,7 +224,7 @@ def test_a_retry_of_a_one_item_task_by_two_at_once_opens_it_once(runner: Driver,
 
 def test_a_task_that_runs_cannot_be_retried_or_answered(runner: Driver) -> None:
     engine.submit(runner)
-    for call in (tasks.retry_task("task-1"), tasks.answer("task-1", approved=True, by="ana")):
+    for call in (tasks.retry_task("task-1"), waits.answer("task-1", approved=True, by="ana")):
         with pytest.raises(NotRetryable) as caught:
             runner.run(call)
         assert "agentos show task-1" in (caught.value.hint or "")

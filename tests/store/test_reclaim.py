@@ -196,7 +196,7 @@ def test_repair_puts_counters_and_dependants_right_that_a_restore_left_behind(
     # As if the end of `a` had not woken `b`, and the end of `c` had not been counted.
     conn.execute("DELETE FROM agentos.lease_ready")
     conn.execute(
-        "INSERT INTO agentos.waiting SELECT item_id, task_id, 'dependencies', 1, now(), lane, rank, 0, 0, 0"
+        "INSERT INTO agentos.waiting SELECT item_id, task_id, 'dependencies', 1, now(), NULL, lane, rank, 0, 0, 0"
         " FROM agentos.work_items WHERE key = 'b'"
     )
     conn.execute(

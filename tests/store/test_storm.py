@@ -12,11 +12,12 @@ from tests.database import assert_sound
 from tests.drivers import Driver, Session
 from tests.store import engine
 
-from agentos.store.calls import checkpoints, items, ledger, tasks, workers
+from agentos.store.calls import checkpoints, items, ledger, tasks, timeline, waits, workers
 from agentos.store.errors import (
     InvalidDependency,
     LeaseLost,
     NotRetryable,
+    SeveralQuestions,
     TaskCancelled,
     TaskHeld,
     WorkerDead,
@@ -25,7 +26,7 @@ from agentos.store.errors import (
 SECONDS = 4.0
 TASKS = [f"task-{n}" for n in range(6)]
 GRAPH: dict[str, list[str]] = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"], "e": []}
-REFUSALS = (LeaseLost, TaskCancelled, TaskHeld, NotRetryable, WorkerDead, InvalidDependency)
+REFUSALS = (LeaseLost, TaskCancelled, TaskHeld, NotRetryable, SeveralQuestions, WorkerDead, InvalidDependency)
 """What somebody else's step may rightly cause. A deadlock is DatabaseBusy, and not among them."""
 
 
@@ -112,7 +113,7 @@ class Actor:
 
     def ask(self) -> None:
         if item := self.one():
-            self.session.run(items.ask(self.worker.fence(item), "sure?", "{}"))
+            self.session.run(engine.ask(self.worker.fence(item), "sure?", "{}", item.task_id))
 
     def die(self) -> None:
         engine.crash(self.session, self.worker)
@@ -129,7 +130,7 @@ class Actor:
         self.session.run(tasks.retry_task(self.task()))
 
     def answer(self) -> None:
-        self.session.run(tasks.answer(self.task(), approved=True, by="ana"))
+        self.session.run(waits.answer(self.task(), approved=True, by="ana"))
 
     def give_up(self) -> None:
         if self.random.random() < 0.1:
@@ -151,8 +152,9 @@ def finish_all(runner: Driver, *, repairs: bool) -> None:
         if repairs:
             runner.run(workers.repair())
         for task in TASKS:
-            if engine.status(runner, task) == "waiting":
-                runner.run(tasks.answer(task, approved=True, by="ana"))
+            for asked in runner.run(timeline.task_approvals(task)):
+                if asked.open:
+                    runner.run(waits.answer(task, approved=True, by="ana", question=asked.question_id))
         claimed = worker.claim(50) or worker.claim_solo(50)
         worker.complete(*claimed)
         if not claimed and all(runner.run(tasks.task_progress(task)).ended for task in TASKS):

@@ -9,12 +9,12 @@ from typing import Any
 
 import psycopg
 
-from agentos.store.calls import budgets, cache, checkpoints, coordinator, items, ledger, tasks, timeline, workers
+from agentos.store.calls import budgets, cache, checkpoints, coordinator, items, ledger, tasks, timeline, waits, workers
 from agentos.store.migrate import SQL, engine_sql
 
 GOLDEN = Path(__file__).parents[1] / "sql_surface.txt"
 LONGEST = 40
-CALLS = (budgets, cache, checkpoints, coordinator, items, ledger, tasks, timeline, workers)
+CALLS = (budgets, cache, checkpoints, coordinator, items, ledger, tasks, timeline, waits, workers)
 
 FUNCTIONS = """
     SELECT format('function %s(%s) -> %s', p.proname, pg_get_function_identity_arguments(p.oid),
@@ -97,7 +97,8 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
                 "release",
                 "unpark",
                 "requeue",
-                "promote",
+                "promote_scheduled",
+                "promote_waiting",
                 "ready_dependants",
                 "repair",
                 "reopen",
@@ -105,10 +106,18 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
             "out": {"claim", "claim_rows_at", "give_up"},
         },
         "lease_held": {"in": {"claim", "claim_rows_at"}, "out": {"end_leases", "reclaim"}},
-        "scheduled": {"in": {"submit", "submit_many", "fail"}, "out": {"promote", "end_parked", "give_up"}},
+        "scheduled": {"in": {"submit", "submit_many", "fail"}, "out": {"promote_scheduled", "end_parked", "give_up"}},
         "waiting": {
             "in": {"place_new", "park", "reopen"},
-            "out": {"ready_dependants", "skip_dependants", "unpark", "repair", "end_parked", "give_up"},
+            "out": {
+                "ready_dependants",
+                "skip_dependants",
+                "unpark",
+                "promote_waiting",
+                "repair",
+                "end_parked",
+                "give_up",
+            },
         },
         "outcomes": {
             "in": {"complete", "fail", "quarantine", "skip_dependants", "end_parked", "give_up"},

@@ -5,7 +5,7 @@ from typing import Any
 from tests.drivers import Driver
 from tests.store import engine
 
-from agentos.store.calls import cache, checkpoints, items, ledger, tasks, timeline, workers
+from agentos.store.calls import cache, checkpoints, items, ledger, tasks, timeline, waits, workers
 
 
 def test_a_tasks_timeline_tells_everything_in_the_order_it_happened(runner: Driver, clock: Any) -> None:
@@ -49,10 +49,10 @@ def test_a_tasks_prompts_and_questions_are_told(runner: Driver) -> None:
         "Plan: tea",
     )
     assert (told.prompt_tokens, told.completion_tokens, told.generations, told.hits) == (3, 4, 1, 0)
-    runner.run(items.ask(fence, "publish?", '{"n":1}'))
+    runner.run(engine.ask(fence, "publish?", '{"n":1}'))
     (question,) = runner.run(timeline.task_approvals("task-1"))
     assert (question.question, question.shown, question.approved) == ("publish?", {"n": 1}, None)
-    runner.run(tasks.answer("task-1", approved=False, by="ana"))
+    runner.run(waits.answer("task-1", approved=False, by="ana"))
     (question,) = runner.run(timeline.task_approvals("task-1"))
     assert (question.approved, question.answered_by) == (False, "ana")
 
@@ -99,7 +99,7 @@ def test_findings_name_what_is_wrong_and_are_empty_when_nothing_is(runner: Drive
     runner.run(workers.reclaim())
     again = engine.register(runner, kinds=["nobody-does-this"])
     (item,) = again.claim_solo()
-    runner.run(items.ask(again.fence(item), "really?", "{}"))
+    runner.run(engine.ask(again.fence(item), "really?", "{}"))
     assert set(found()) == {"in_doubt", "awaits_approval"}
     clock.advance(6 * 86_400)
     assert {data["parent"] for data in found()["partitions_short"]} == {"outcomes", "events"}

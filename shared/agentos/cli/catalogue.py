@@ -31,6 +31,7 @@ COMMANDS = (
     Entry("cancel", "operate", LOOK, "Cancel a task."),
     Entry("retry", "operate", LOOK, "Open the items of a failed or cancelled task again."),
     Entry("approve", "operate", LOOK, "Answer what a task asks: yes, or --reject."),
+    Entry("signal", "operate", LOOK, "Send a signal to a task that waits for it, or will."),
     Entry("workers", "workers", LOOK, "List the workers."),
     Entry("doctor", "doctor", LOOK, "Look for what is wrong, each with its fix."),
     Entry("crashtest", "crashtest", KEEP, "Kill a worker at every durable point, and check what came of it."),

@@ -11,10 +11,13 @@ from agentos.store.errors import (
     InvalidDependency,
     InvalidInput,
     NotRetryable,
+    SeveralQuestions,
+    StaleAnswer,
     TaskExists,
     TaskFinished,
     TaskTimeout,
     UnknownCheckpoint,
+    UnknownOption,
     UnknownTask,
     UnknownWorker,
     UnknownWorkItem,
@@ -27,7 +30,19 @@ _CODES: tuple[tuple[type[AgentOSError] | tuple[type[AgentOSError], ...], int], .
     (DatabaseError, DATABASE),
     ((UnknownTask, UnknownWorkItem, UnknownWorker, UnknownCheckpoint), NOT_FOUND),
     (TaskTimeout, TIMEOUT),
-    ((InvalidInput, TaskExists, TaskFinished, NotRetryable, InvalidDependency), USAGE),
+    (
+        (
+            InvalidInput,
+            TaskExists,
+            TaskFinished,
+            NotRetryable,
+            InvalidDependency,
+            SeveralQuestions,
+            StaleAnswer,
+            UnknownOption,
+        ),
+        USAGE,
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""`agentos cancel`, `retry` and `approve`: what people do to tasks."""
+"""`agentos cancel`, `retry`, `approve` and `signal`: what people do to tasks."""
 
 import getpass
 from typing import Annotated
@@ -8,9 +8,13 @@ import typer
 from agentos.cli.database import opened
 from agentos.cli.options import AsJson, Dsn, TaskId
 from agentos.cli.output import compact, out, print_json
+from agentos.core.app.handle import answer
+from agentos.core.app.handle import signal as send
 from agentos.store.calls import coordinator, timeline, workers
 from agentos.store.calls import tasks as calls
+from agentos.store.canonical import loads
 from agentos.store.connect import Database
+from agentos.store.run import drive
 
 
 def cancel(
@@ -59,30 +63,64 @@ def retry(task: TaskId, dsn: Dsn = None, json: AsJson = False) -> None:
 
 def approve(
     task: TaskId,
+    question: Annotated[
+        str | None, typer.Option(metavar="ID", help="Which question, when several are open: its id, or its beginning.")
+    ] = None,
+    option: Annotated[
+        str | None, typer.Option(metavar="OPTION", help="What is chosen, when there are options.")
+    ] = None,
     reject: Annotated[bool, typer.Option("--reject", help="Answer no.")] = False,
+    shown: Annotated[
+        str | None, typer.Option(metavar="SHA256", help="Hash of what you looked at; refused if it is not that now.")
+    ] = None,
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who answers (default: your user name).")] = None,
     dsn: Dsn = None,
     json: AsJson = False,
 ) -> None:
     """Answer what a task asks, so that it goes on: yes, or with --reject no.
 
-    What it asks, and what it shows for it (such as a model's plan), is in `agentos show TASK`.
+    What it asks, what it shows for it (such as a model's plan) and its hash are in `agentos show TASK`. An answer
+    counts for exactly what was shown.
 
     \b
     Examples:
       agentos approve task-123 --by alice
-      agentos approve task-123 --reject
+      agentos approve task-123 --option later
+      agentos approve task-123 --question 3fa8 --reject
     """
     with opened(dsn) as db:
-        asked = [each for each in db.run(timeline.task_approvals(task)) if each.approved is None]
-        answered = db.run(calls.answer(task, not reject, by or getpass.getuser()))
-        _wake(db, task)
+        flow = answer(task, not reject, by or getpass.getuser(), option, question, shown)
+        answered = drive(db, flow)
+        asked = [each for each in db.run(timeline.task_approvals(task)) if each.question_id == answered]
     if json:
-        print_json({"task_id": task, "approved": not reject, "items": answered, "questions": asked})
+        print_json({"task_id": task, "approved": not reject, "questions": asked})
         return
     for each in asked:
-        out.print(f"{compact(each.question, 200)} {'no' if reject else 'yes'}")
-    out.print(f"{task} goes on: {answered} item(s)")
+        out.print(f"{compact(each.question, 200)} {'no' if reject else option or 'yes'}")
+    out.print(f"{task} goes on")
+
+
+def signal(
+    task: TaskId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the task waits for: ctx.wait_for(NAME).")],
+    payload: Annotated[str, typer.Argument(metavar="[JSON]", help="What it gets; default null.")] = "null",
+    dsn: Dsn = None,
+    json: AsJson = False,
+) -> None:
+    """Send a signal to a task. One that comes before the task waits for it is kept; one signal ends one wait.
+
+    \b
+    Examples:
+      agentos signal task-123 paid
+      agentos signal task-123 paid '{"amount": 12}'
+    """
+    value = loads(payload, what="JSON")
+    with opened(dsn) as db:
+        woken = drive(db, send(task, name, value))
+    if json:
+        print_json({"task_id": task, "signal": name, "woken": len(woken)})
+    else:
+        out.print(f"{task} has the signal {name}{' and goes on' if woken else '; nothing waits for it yet'}")
 
 
 def _wake(db: Database, task: str) -> None:

@@ -14,7 +14,7 @@ from agentos.cli.options import AsJson, Dsn, TaskId
 from agentos.cli.output import compact, duration, gist, out, print_json, print_table, size, styled
 from agentos.cli.story import Attempt, Story, tell
 from agentos.store.calls.ledger import LedgerEntry
-from agentos.store.calls.timeline import CheckpointSummary, Event
+from agentos.store.calls.timeline import Approval, CheckpointSummary, Event
 
 
 def show(
@@ -99,12 +99,23 @@ def _print_head(story: Story) -> None:
         out.print(f"reason: {compact(task.reason, 1000)}")
     out.print(f"{progress.done} of {progress.done + progress.open} items done, {progress.held} running")
     for asked in story.approvals:
-        answer = {True: "yes", False: "no", None: f"waits: agentos approve {quote(task.task_id)}"}[asked.approved]
-        by = f" by {asked.answered_by}" if asked.answered_by else ""
-        out.print(f"asked: {compact(asked.question, 500)} {answer}{by}")
-        out.print(f"  about {compact(asked.shown, 2000)}")
+        _print_question(task.task_id, asked)
     if progress.result is not None:
         out.print(f"result: {compact(progress.result, 2000)}")
+
+
+def _print_question(task_id: str, asked: Approval) -> None:
+    if asked.open:
+        option = f" --option {'|'.join(asked.options)}" if asked.options else ""
+        said = f"waits: agentos approve {quote(task_id)} --question {asked.question_id[:8]}{option}"
+    elif asked.approved is None:
+        said = "was not answered in time"
+    else:
+        said = (asked.option or "yes") if asked.approved else "no"
+    by = f" by {asked.answered_by}" if asked.answered_by else ""
+    out.print(f"asked: {compact(asked.question, 500)} {said}{by}")
+    out.print(f"  about {compact(asked.shown, 2000)}")
+    out.print(f"  sha256 {asked.shown_sha256}")
 
 
 def _error(error: object) -> str:

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from agentos.core.evidence import Evidence, EvidencePack, EvidenceType, PackVerdict
 from agentos.core.flows.tools import ToolOutcome, ToolPolicy
+from agentos.core.flows.waits import Answer
 from agentos.core.llm import STAND_IN_MODEL, client_from_settings
 from agentos.core.model import configured_completion
-from agentos.core.parked import Parked
 from agentos.core.plan import parse_model_plan, planning_prompt, stand_in_plan_json, to_items
 from agentos.store.calls import timeline
 from agentos.store.calls.items import ClaimedItem
@@ -32,7 +32,7 @@ class Scope(Protocol):
     def checkpoint(self, checkpoint_type: str, snapshot: Any, evidence: EvidencePack) -> Flow[Any]: ...
     def check(self, evidence: Sequence[Evidence]) -> Flow[PackVerdict]: ...
     def expand(self, new_items: Sequence[Mapping[str, Any]]) -> Flow[int]: ...
-    def ask(self, question: str, shown: Any) -> Flow[None]: ...
+    def ask(self, question: str, shown: Any) -> Flow[Answer]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ def adopt(scope: Scope, text: str, *, approved: bool) -> Flow[Any]:
     shown = {"items": items}
     yield from scope.checkpoint("approval_point", shown, EvidencePack([]))
     yield from scope.ask(f"run this plan of {len(items)} items?", shown)
-    raise Parked
+    return (yield from make_items(scope, items))
 
 
 def make_items(scope: Scope, items: Sequence[Mapping[str, Any]]) -> Flow[Any]:

@@ -16,6 +16,7 @@ from agentos.core.evidence import Evidence, EvidencePack, PackVerdict, stamp_pac
 from agentos.core.flows.asking import EXPIRES_S, ask_model
 from agentos.core.flows.checkpoints import commit, newest_holding
 from agentos.core.flows.tools import ToolCall, ToolOutcome, ToolPolicy, call_tool
+from agentos.core.flows.waits import Answer, approval, park_for
 from agentos.core.identity import tool_identity
 from agentos.core.lease import Lease
 from agentos.core.llm.request import ModelRequest
@@ -23,7 +24,8 @@ from agentos.core.process import host
 from agentos.core.tool import Tool, bash
 from agentos.store.calls import checkpoints, items, ledger
 from agentos.store.calls.checkpoints import CheckpointRow, Committed, NewCheckpoint
-from agentos.store.calls.items import ClaimedItem
+from agentos.store.calls.items import ClaimedItem, Fence
+from agentos.store.calls.ledger import CallIdentity
 from agentos.store.canonical import canonical, canonical_text, loads
 from agentos.store.errors import CallBeforeCheckpoint, InvalidCheckpointType, UnknownTool
 from agentos.store.run import Flow, do, invoke
@@ -73,6 +75,11 @@ class ItemScope:
         self._seen: Counter[tuple[int, str, str]] = Counter()
 
     @property
+    def fence(self) -> Fence:
+        """The proof that this attempt holds its item."""
+        return self.lease.fence
+
+    @property
     def task_id(self) -> str:
         """The task this item belongs to."""
         return self.item.task_id
@@ -116,14 +123,9 @@ class ItemScope:
         Raises UnknownTool, CallBeforeCheckpoint, InDoubt, PostconditionFailed, LeaseLost, and whatever the tool raises.
         """
         tool = self._tool(name, policy, execute)
-        text = canonical_text(arguments, what=f"arguments of {name}")
-        ordinal, nth = self.ordinal, None
-        if key is None:
-            self._seen[ordinal, name, text] += 1
-            nth = self._seen[ordinal, name, text]
-        identity = tool_identity(self.task_id, self.item.item_id, name, arguments, key=key, ordinal=ordinal, nth=nth)
+        identity = self.identify(name, arguments, key=key)
         if key is None and self.resumed_ordinal and not tool.policy.repeats_safely:
-            yield from self._refuse_if_before(name, text, identity.key)
+            yield from self._refuse_if_before(name, identity.arguments, identity.key)
         execute_it = self.guarded(with_arguments(tool.run, arguments))
         yield from self.may_begin()
         return (
@@ -131,6 +133,15 @@ class ItemScope:
                 identity, self.lease, self.lease.fence.worker_id, tool.policy, execute_it, verify=self._verify
             )
         )
+
+    def identify(self, name: str, arguments: Any, *, key: str | None = None) -> CallIdentity:
+        """Which call this is: the next such one at this place of the program. Waits are identified like tools."""
+        text = canonical_text(arguments, what=f"arguments of {name}")
+        ordinal, nth = self.ordinal, None
+        if key is None:
+            self._seen[ordinal, name, text] += 1
+            nth = self._seen[ordinal, name, text]
+        return tool_identity(self.task_id, self.item.item_id, name, arguments, key=key, ordinal=ordinal, nth=nth)
 
     def _tool(self, name: str, policy: ToolPolicy | None, execute: Callable[[ToolCall, Any], Any] | None) -> Tool:
         known = self._tools.get(name)
@@ -183,13 +194,10 @@ class ItemScope:
         """The results of the items this item depends on, by key."""
         return (yield from do(items.needed_results(self.item.item_id)))
 
-    def ask(self, question: str, shown: Any) -> Flow[None]:
-        """Park this item until a person answers; the handler must end now."""
-        yield from do(items.ask(self.lease.fence, question, canonical_text(shown, what="what is shown")))
-
-    def approval(self) -> Flow[bool | None]:
-        """The answer to what this item asked; None: not answered, or never asked."""
-        return (yield from do(items.approval_of(self.item.item_id)))
+    def ask(self, question: str, shown: Any) -> Flow[Answer]:
+        """Ask a person. Raises Parked: until he answers; ApprovalRejected: if he said no."""
+        answer: Answer = yield from park_for(approval(self, question, shown, None, None))
+        return answer
 
 
 def _sha256(body: bytes) -> str:

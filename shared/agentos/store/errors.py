@@ -3,7 +3,7 @@
 ```
 AgentOSError
 ├── EngineError            raised by an SQL function: one class per SQLSTATE AG0xx
-│   ├── LeaseLost TaskHeld TaskFinished TaskExists WorkerDead DuplicateLease
+│   ├── LeaseLost TaskHeld TaskFinished TaskExists WorkerDead SeveralQuestions StaleAnswer UnknownOption
 │   └── UnknownTask UnknownWorkItem UnknownCheckpoint UnknownWorker
 ├── InvalidInput           what the caller passed cannot be used; nothing has happened
 │   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
@@ -124,6 +124,24 @@ class TaskCancelled(EngineError):
     """The task was cancelled: raised in its running handlers, and by `handle.result()`."""
 
     sqlstate = "AG013"
+
+
+class SeveralQuestions(EngineError):
+    """The task waits for several answers; say which question is answered."""
+
+    sqlstate = "AG030"
+
+
+class StaleAnswer(EngineError):
+    """The answer is to other content than what is asked: what was shown has changed since."""
+
+    sqlstate = "AG031"
+
+
+class UnknownOption(EngineError):
+    """The answer's option is not one of those of the question."""
+
+    sqlstate = "AG032"
 
 
 # -- refused before anything happened -----------------------------------------------------------------------------
@@ -288,6 +306,14 @@ class TaskFailed(AgentOSError):
 
 class TaskTimeout(AgentOSError, TimeoutError):
     """The task did not end within the time given to `result(timeout)`; it goes on."""
+
+
+class ApprovalRejected(NonRetryable):
+    """A person said no to what `ctx.approval` asked. Not caught, it fails the item at once."""
+
+
+class WaitTimeout(AgentOSError, TimeoutError):
+    """Nothing ended `ctx.wait_for` or `ctx.approval` within its `timeout_s`."""
 
 
 class ToolTimeout(AgentOSError):

@@ -1,6 +1,7 @@
 """One attempt at one item, from its claim to what is written about its end."""
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -81,7 +82,8 @@ class Execution:
             try:
                 text = await self._result(attempt, fence)
             except Parked:
-                log.info("parked: it waits for an answer")
+                attempt.running = False
+                log.info("parked: it waits as a row")
                 self._left(attempt)
             except BaseException as exc:
                 attempt.running = False
@@ -109,11 +111,14 @@ class Execution:
                 await adrive(self._db, scope.resume())
             model, complete = configured_completion(self._options.settings)
             context = TaskContext(scope, self._db, self, model, complete, self._telling)
+            context.leave = functools.partial(_end_later, attempt)
             handler = asyncio.create_task(run_handler(self._options.app, scope, context, self._db))
             try:
                 result = await supervised(handler, item.timeout_s)
             finally:
                 await self._telling.flush_of(fence)
+                if context.left:
+                    raise Parked
         return await _text(result)
 
     # -- what a running item asks --
@@ -169,6 +174,11 @@ class Execution:
     async def _give_back(self, attempt: Attempt, fence: Fence) -> None:
         await self._db.run(items.release(fence.worker_id, [(fence.item_id, fence.token)]))
         self._given_back(attempt.item.queue)
+
+
+def _end_later(attempt: Attempt, after_s: float) -> None:
+    """Its item is parked: what is left of the handler is told to end."""
+    asyncio.get_running_loop().call_later(after_s, attempt.end, Stop.PARKED)
 
 
 async def _text(result: Any) -> str:

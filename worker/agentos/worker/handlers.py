@@ -1,6 +1,7 @@
 """From a claimed item to the code that runs it: a user's handler or a built-in kind."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from agentos.core.app import App, BlockingContext, TaskContext
@@ -67,6 +68,7 @@ async def run_handler(app: App, scope: ItemScope, context: TaskContext, db: Asyn
 
 
 async def _run(app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner) -> Any:
+    context.enter()
     kind = scope.item.kind
     handler = app.handlers.get(kind)
     if handler is None:
@@ -78,7 +80,13 @@ async def _run(app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner
         return await handler.function(context, **arguments)
     blocking = BlockingContext(context, asyncio.get_running_loop())
     try:
-        return await asyncio.to_thread(lambda: handler.function(blocking, **arguments))
+        return await asyncio.to_thread(_call, handler.function, blocking, arguments)
     except asyncio.CancelledError:  # the waiting ended, the thread goes on until it asks its context for something
         blocking.end()
         raise
+
+
+def _call(function: Callable[..., Any], blocking: BlockingContext, arguments: dict[str, Any]) -> Any:
+    """In the handler's own thread."""
+    blocking.enter()
+    return function(blocking, **arguments)

@@ -13,6 +13,7 @@ class Stop(enum.Enum):
     CANCELLED = "the task was cancelled"
     DRAIN = "the worker is shutting down"
     LOST = "the lease is lost"
+    PARKED = "the item is parked"
 
 
 @dataclass(slots=True)

@@ -2,16 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
+from agentos.core.flows.patience import insist
 from agentos.core.process import monotonic
-from agentos.store.calls import tasks
+from agentos.store.calls import coordinator, tasks, timeline, waits, workers
 from agentos.store.calls.stream import BEGINNING, StreamEvent, stream
 from agentos.store.calls.tasks import TaskProgress
+from agentos.store.calls.timeline import Approval
+from agentos.store.canonical import canonical_text
 from agentos.store.connect import Database
-from agentos.store.errors import TaskCancelled, TaskFailed, TaskTimeout
+from agentos.store.errors import InvalidInput, TaskCancelled, TaskFailed, TaskTimeout
 from agentos.store.run import Flow, Sleep, SyncRunner, do, drive
 
 FIRST_POLL_S = 0.01
@@ -60,6 +64,32 @@ class TaskHandle:
         """Ask for its end. Returns the status: `running` until what runs has been told."""
         return self.db.run(tasks.cancel_task(self.task_id))
 
+    def signal(self, name: str, payload: Any = None) -> None:
+        """Send a signal: the oldest `ctx.wait_for(name)` of the task gets it, or the next one. Blocks for one commit.
+
+        Raises InvalidValue, ValueTooLarge: if JSON cannot hold the payload. UnknownTask; TaskFinished: if it has ended.
+        """
+        drive(self.db, signal(self.task_id, name, payload))
+
+    async def asignal(self, name: str, payload: Any = None) -> None:
+        """The same, awaited."""
+        await asyncio.to_thread(self.signal, name, payload)
+
+    def questions(self) -> tuple[Approval, ...]:
+        """What the task asks people now: each with its `question_id`, what is shown and its hash, and the options."""
+        return tuple(each for each in self.db.run(timeline.task_approvals(self.task_id)) if each.open)
+
+    def answer(
+        self, approved: bool = True, *, by: str, option: str | None = None, question_id: str | None = None,
+        shown_sha256: str | None = None,
+    ) -> None:  # fmt: skip
+        """Answer a question of the task; it goes on. `question_id`: needed when several are open. `shown_sha256`: of
+        what was looked at; an answer to other content is refused.
+
+        Raises NotRetryable: if nothing waits for this answer. SeveralQuestions, StaleAnswer, UnknownOption.
+        """
+        drive(self.db, answer(self.task_id, approved, by, option, question_id, shown_sha256))
+
     def _results(self) -> dict[str, Any]:
         rows = self.db.run(tasks.task_items(self.task_id))
         return {row.key or str(row.seq): row.result for row in rows}
@@ -79,6 +109,41 @@ def follow(db: SyncRunner, task_id: str, after: str = BEGINNING) -> Iterator[Str
         else:
             time.sleep(pause)
             pause = min(pause * 1.5, FOLLOW_POLL_S)
+
+
+def signal(task_id: str, name: str, payload: Any) -> Flow[tuple[int, ...]]:
+    """Send a signal and wake whoever serves what it woke; said again after an outage it is there once. Returns the
+    items woken.
+    """
+    text = canonical_text(payload, what=f"the payload of signal {name}")
+    woken = yield from insist(waits.send_signal(task_id, _name(name), text, uuid4()))
+    yield from wake(woken)
+    return woken
+
+
+def answer(
+    task_id: str, approved: bool, by: str, option: str | None, question_id: str | None, shown_sha256: str | None
+) -> Flow[str]:
+    """Answer a question and wake whoever serves the item. Returns the question's id."""
+    answered = yield from do(
+        waits.answer(task_id, approved, by, question=question_id, option=option, shown_sha256=shown_sha256)
+    )
+    asked = yield from do(timeline.task_approvals(task_id))
+    yield from wake([each.item_id for each in asked if each.question_id == answered])
+    return answered
+
+
+def wake(item_ids: Sequence[int]) -> Flow[None]:
+    """Tell the workers of these items' queues: a statement of its own, after the commit."""
+    if item_ids:
+        queues = yield from do(coordinator.queues_of(item_ids))
+        yield from do(workers.wake(queues))
+
+
+def _name(name: str) -> str:
+    if not 1 <= len(name) <= 255:
+        raise InvalidInput(f"the signal's name is {name!r:.80}", hint="name it with 1 to 255 characters")
+    return name
 
 
 def wait(task_id: str, timeout: float | None) -> Flow[TaskProgress]:

@@ -1,5 +1,6 @@
 """`App`: the handlers and tools of one program, and the door to submit tasks to them."""
 
+import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,6 +162,14 @@ class App:
         if conn is None and ids:
             self.wake(queue)
         return [TaskHandle(task_id, db) for task_id in ids]
+
+    def signal(self, task_id: str, name: str, payload: Any = None) -> None:
+        """Send a signal to a task: see `TaskHandle.signal`."""
+        self.handle(task_id).signal(name, payload)
+
+    async def asignal(self, task_id: str, name: str, payload: Any = None) -> None:
+        """The same, awaited."""
+        await asyncio.to_thread(self.signal, task_id, name, payload)
 
     def wake(self, queue: str = "default") -> None:
         """Tell the workers of a queue that there is work, soon; returns at once. Only needed after the commit of a

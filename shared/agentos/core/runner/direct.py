@@ -6,12 +6,14 @@ from typing import Any
 from agentos.core.evidence import Evidence, EvidencePack, LocalWorld, PackVerdict, RecordedExit, check_pack
 from agentos.core.flows.results import pack
 from agentos.core.flows.tools import ToolCall, ToolOutcome, ToolPolicy
+from agentos.core.flows.waits import Answer, approval, park_for
 from agentos.core.identity import tool_identity
 from agentos.core.lease import Lease
 from agentos.core.llm import Completion
 from agentos.core.tool import Tool
 from agentos.store.calls import items
-from agentos.store.calls.items import ClaimedItem
+from agentos.store.calls.items import ClaimedItem, Fence
+from agentos.store.calls.ledger import CallIdentity
 from agentos.store.canonical import canonical_text, loads
 from agentos.store.connect import Database
 from agentos.store.errors import UnknownTool
@@ -69,6 +71,16 @@ class DirectScope:
         """Add items to this item's task, under its fence."""
         return (yield from do(items.expand(self._lease.fence, canonical_text(list(new_items), what="items"))))
 
-    def ask(self, question: str, shown: Any) -> Flow[None]:
-        """Park this item until a person answers."""
-        yield from do(items.ask(self._lease.fence, question, canonical_text(shown, what="what is shown")))
+    @property
+    def fence(self) -> Fence:
+        """The proof that this attempt holds its item."""
+        return self._lease.fence
+
+    def identify(self, name: str, arguments: Any) -> CallIdentity:
+        """A wait's identity: an attempt makes one at most, the planner's question."""
+        return tool_identity(self.item.task_id, self.item.item_id, name, arguments, key=None, ordinal=0, nth=1)
+
+    def ask(self, question: str, shown: Any) -> Flow[Answer]:
+        """Ask a person. Raises Parked: until he answers."""
+        answer: Answer = yield from park_for(approval(self, question, shown, None, None))
+        return answer

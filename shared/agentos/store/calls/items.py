@@ -154,20 +154,6 @@ def renew(fence: Fence, lease_s: float) -> Call[datetime]:
     )
 
 
-def ask(fence: Fence, question: str, shown: str) -> Call[None]:
-    """Park the item until a person answers; `shown` is JSON text of what the answer is about."""
-    return Call(
-        "SELECT agentos.ask($1::bigint, $2::bigint, $3::uuid, $4::text, $5::text)",
-        (fence.worker_id, fence.item_id, fence.token, question, shown),
-        lambda _: None,
-    )
-
-
-def approval_of(item_id: int) -> Call[bool | None]:
-    """The answer to what the item asked; None: not answered."""
-    return Call("SELECT agentos.approval_of($1::bigint) AS approved", (item_id,), lambda rows: rows[0]["approved"])
-
-
 def expand(fence: Fence, items: str) -> Call[int]:
     """Add items (JSON text, as `create_task` takes them) to the item's task. Returns how many were new."""
     return Call(

@@ -225,15 +225,6 @@ def give_up(task_id: str, worker_id: int, reason: str) -> Call[int]:
     )
 
 
-def answer(task_id: str, approved: bool, by: str) -> Call[int]:
-    """Answer what the task waits for. Returns how many items go on. Raises NotRetryable: if none waits."""
-    return Call(
-        "SELECT agentos.answer($1::text, $2::boolean, $3::text) AS n",
-        (task_id, approved, by),
-        lambda rows: int(rows[0]["n"]),
-    )
-
-
 def misplaced_items() -> Call[tuple[dict[str, Any], ...]]:
     """Items that are nowhere or in two places. Must be empty, always."""
     return Call("SELECT * FROM agentos.misplaced_items", (), lambda rows: tuple(dict(row) for row in rows))

@@ -62,13 +62,19 @@ class PromptSummary:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A question to a person. `approved` None: not answered."""
+    """A question to a person. `open`: it waits for an answer now. `approved` None: not answered, `open` or expired."""
 
+    question_id: str
     item_id: int
     question: str
     shown: Any
+    shown_sha256: str
+    options: list[str] | None
     asked_at: datetime
+    expires_at: datetime | None
+    open: bool
     approved: bool | None
+    option: str | None
     answered_by: str | None
     answered_at: datetime | None
 

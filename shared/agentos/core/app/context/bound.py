@@ -2,11 +2,13 @@
 
 import asyncio
 import functools
+import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, Generic, Protocol, TypeVar
 
 from agentos.core.app.context.task_log import TaskLog
+from agentos.core.parked import Parked
 from agentos.core.scope import ItemScope
 from agentos.core.telling import Telling
 from agentos.store.run import AsyncRunner, Flow, adrive
@@ -15,6 +17,13 @@ T = TypeVar("T")
 ContextT = TypeVar("ContextT", bound="Bound")
 
 GenerateFunction = Callable[[Any], Any]
+
+CLEANUP_S = 2.0
+"""What a handler may take to end after `Parked` was raised in it; then it is cancelled."""
+
+
+def _stay(_after_s: float) -> None:
+    """Nobody has to be told."""
 
 
 class Guard(Protocol):
@@ -41,11 +50,28 @@ class Bound:
         self._model = default_model
         self._complete = complete
         self._telling = telling
+        self.leave: Callable[[float], None] = _stay
+        """Called when the item was parked: ends, after so many seconds, what is left of the handler."""
+        self._main: asyncio.Task[Any] | None = None
+        self._left = False
+        self._busy = 0
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._asking = asyncio.Lock()
+        self._changed = asyncio.Event()
 
     @functools.cached_property
     def log(self) -> TaskLog:
         """`ctx.log("message", field=value)`: a log line, and an event of the task."""
         return TaskLog(self._scope.lease.fence, self._telling)
+
+    def enter(self) -> None:
+        """The handler runs in the task that calls this: what it awaits itself is all that it does."""
+        self._main = asyncio.current_task()
+
+    @property
+    def left(self) -> bool:
+        """Whether the item was parked: however the handler ends then, it counts for nothing."""
+        return self._left
 
     @property
     def snapshot(self) -> Any:
@@ -73,6 +99,26 @@ class Bound:
         return self._scope.item.attempt
 
     async def _run(self, flow: Flow[T]) -> T:
+        """While this runs the item is not parked: a wait in another branch, or in the tool itself, keeps the slot."""
+        if self._left:
+            raise Parked
+        self._busy += 1
+        try:
+            return await adrive(self._db, flow)
+        except Parked:
+            self._parked(alone=asyncio.current_task() is self._main)
+            raise
+        finally:
+            self._busy -= 1
+
+    def _parked(self, *, alone: bool) -> None:
+        """The lease has ended. `alone`: `Parked` is raised in the handler itself, which may clean up; else its other
+        branches are told to end now.
+        """
+        self._left = True
+        self.leave(CLEANUP_S if alone else 0.0)
+
+    async def _drive(self, flow: Flow[T]) -> T:
         return await adrive(self._db, flow)
 
 
@@ -84,6 +130,11 @@ class BlockingBound(Generic[ContextT]):
         self._loop = loop
         self._asked: set[Future[Any]] = set()
         self._ended = False
+        self._thread: int | None = None
+
+    def enter(self) -> None:
+        """The handler runs in the thread that calls this."""
+        self._thread = threading.get_ident()
 
     def end(self) -> None:
         """The handler must end: what it waits for is cancelled, and what it asks from now on too. On the loop."""

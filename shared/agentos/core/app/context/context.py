@@ -3,12 +3,13 @@
 from agentos.core.app.context.calls import BlockingCalls, Calls
 from agentos.core.app.context.models import BlockingModels, Models
 from agentos.core.app.context.progress import BlockingProgress, Progress
+from agentos.core.app.context.waits import BlockingWaits, Waits
 from agentos.core.app.context.work import BlockingWork, Work
 
 
-class TaskContext(Calls, Models, Work, Progress):
+class TaskContext(Calls, Models, Waits, Work, Progress):
     """Passed to every async handler as its first argument."""
 
 
-class BlockingContext(BlockingCalls, BlockingModels, BlockingWork, BlockingProgress):
+class BlockingContext(BlockingCalls, BlockingModels, BlockingWaits, BlockingWork, BlockingProgress):
     """Passed to plain (`def`) handlers, which run in a thread: the same calls, blocking."""

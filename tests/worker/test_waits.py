@@ -1,0 +1,268 @@
+"""Waits cost a row and not a slot: the handler is left, and called again with what it waited for."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from tests.worker.inprocess import outcome, serving
+from tests.worker.pool import Sweeping
+
+from agentos.core.app import App, BlockingContext, TaskContext, TaskHandle
+from agentos.core.parked import Parked
+from agentos.store.calls import tasks
+from agentos.store.calls.ledger import ledger_history
+from agentos.store.connect import Database
+from agentos.store.errors import StaleAnswer, TaskFailed, WaitTimeout
+
+
+async def until(condition: Callable[[], Any]) -> Any:
+    """Wait until something holds, for at most ten seconds."""
+    async with asyncio.timeout(10):
+        while not (found := await asyncio.to_thread(condition)):  # noqa: ASYNC110  it is the database's
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def parked(handle: TaskHandle) -> None:
+    await until(lambda: handle.status() == "waiting")
+
+
+def ledger(db: Database, handle: TaskHandle) -> dict[str, str]:
+    return {entry.tool_name: entry.state for entry in db.run(ledger_history(handle.task_id))}
+
+
+async def test_a_sleeping_item_holds_no_slot_and_goes_on_when_its_time_has_come(
+    database_dsn: str, db: Database, clock: Any, sweeping: Sweeping
+) -> None:
+    app, runs = App(dsn=database_dsn), []
+
+    @app.task("sleeper")
+    async def sleeper(ctx: TaskContext) -> int:
+        runs.append(ctx.attempt)
+        await ctx.sleep(3600)
+        await ctx.sleep_until(datetime.now(UTC) - timedelta(seconds=5))
+        return len(runs)
+
+    async with serving(app, database_dsn, concurrency=1) as worker:
+        handles = app.submit_many("sleeper", [{}] * 3)
+        for handle in handles:
+            await parked(handle)
+        assert not worker.held
+        clock.advance(3600)
+        assert [await outcome(handle) for handle in handles] == [4, 5, 6]
+    assert ledger(db, handles[0]) == {"@sleep": "finished"}
+    (item,) = db.run(tasks.task_items(handles[0].task_id))
+    assert (item.attempt, item.failures, item.crashes) == (2, 0, 0)
+
+
+async def test_less_than_a_second_is_slept_in_place(database_dsn: str, db: Database) -> None:
+    app = App(dsn=database_dsn)
+
+    @app.task("napper")
+    async def napper(ctx: TaskContext) -> int:
+        await ctx.sleep(0.01)
+        return ctx.attempt
+
+    async with serving(app, database_dsn):
+        handle = app.submit("napper")
+        assert await outcome(handle) == 1
+    assert ledger(db, handle) == {}
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_signal_ends_one_wait_whether_it_comes_before_or_after_it(
+    database_dsn: str, db: Database, early: bool
+) -> None:
+    app, heard = App(dsn=database_dsn), []
+
+    @app.task("listener")
+    async def listener(ctx: TaskContext) -> list[Any]:
+        first = await ctx.wait_for("paid")
+        heard.append(first)
+        return [first, await ctx.wait_for("paid"), ctx.attempt]
+
+    handle = app.submit("listener")
+    if early:
+        handle.signal("paid", {"n": 1})
+        await handle.asignal("paid", {"n": 2})
+    async with serving(app, database_dsn):
+        if not early:
+            await parked(handle)
+            await app.asignal(handle.task_id, "other")
+            await handle.asignal("paid", {"n": 1})
+            await until(lambda: len(heard) == 1)
+            await parked(handle)
+            await handle.asignal("paid", {"n": 2})
+        result = await outcome(handle)
+    assert result[:2] == [{"n": 1}, {"n": 2}]
+    assert early is (result[2] == 1), "what is there already is not parked for"
+
+
+async def test_a_wait_times_out_at_its_deadline_and_stays_timed_out(
+    database_dsn: str, clock: Any, sweeping: Sweeping
+) -> None:
+    app, tries = App(dsn=database_dsn), []
+
+    @app.task("impatient")
+    async def impatient(ctx: TaskContext) -> str:
+        try:
+            await ctx.wait_for("never", timeout_s=60)
+        except WaitTimeout:
+            tries.append(ctx.attempt)
+            if len(tries) == 1:
+                raise ValueError("after the timeout") from None
+            return "gave up"
+        return "heard"
+
+    async with serving(app, database_dsn):
+        handle = app.submit("impatient")
+        await parked(handle)
+        clock.advance(61)
+        await until(lambda: tries)
+        await handle.asignal("never")
+        clock.advance(10)
+        assert await outcome(handle) == "gave up"
+
+
+async def test_an_answer_counts_for_what_was_shown(database_dsn: str, db: Database) -> None:
+    app = App(dsn=database_dsn)
+
+    @app.task("asker")
+    async def asker(ctx: TaskContext) -> Any:
+        answer = await ctx.approval("publish?", shown={"pages": 3}, options=["now", "later"])
+        return [answer.option, answer.by]
+
+    async with serving(app, database_dsn):
+        handle = app.submit("asker")
+        await parked(handle)
+        (asked,) = handle.questions()
+        assert (asked.question, asked.shown, asked.options) == ("publish?", {"pages": 3}, ["now", "later"])
+        with pytest.raises(StaleAnswer):
+            handle.answer(by="ana", option="now", shown_sha256="0" * 64)
+        handle.answer(by="ana", option="later", shown_sha256=asked.shown_sha256)
+        assert await outcome(handle) == ["later", "ana"]
+    assert handle.questions() == ()
+
+
+async def test_a_no_fails_the_item_at_once_and_a_retry_asks_again(database_dsn: str, db: Database) -> None:
+    app = App(dsn=database_dsn)
+
+    @app.task("asker")
+    async def asker(ctx: TaskContext) -> str:
+        await ctx.approval("publish?")
+        return "published"
+
+    async with serving(app, database_dsn):
+        handle = app.submit("asker")
+        await parked(handle)
+        handle.answer(False, by="ana")
+        error = await outcome(handle)
+        assert isinstance(error, TaskFailed)
+        assert "ana said no to: publish?" in str(error)
+        db.run(tasks.retry_task(handle.task_id))
+        app.wake()
+        await parked(handle)
+        handle.answer(by="ana")
+        assert await outcome(handle) == "published"
+
+
+async def test_branches_that_all_wait_park_the_item_and_any_of_them_wakes_it(database_dsn: str, db: Database) -> None:
+    app, seen = App(dsn=database_dsn), []
+
+    @app.task("both")
+    async def both(ctx: TaskContext, how: str) -> list[Any]:
+        seen.append(ctx.attempt)
+        if how == "gather":
+            return list(await asyncio.gather(ctx.wait_for("a"), _later(ctx.wait_for("b"))))
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(ctx.wait_for("a"))
+            second = group.create_task(_later(ctx.wait_for("b")))
+        return [first.result(), second.result()]
+
+    async def _later(wait: Any) -> Any:
+        await asyncio.sleep(0.05)
+        return await wait
+
+    async with serving(app, database_dsn) as worker:
+        for how in ("gather", "group"):
+            seen.clear()
+            handle = app.submit("both", {"how": how})
+            await parked(handle)
+            assert not worker.held
+            assert ledger(db, handle) == {"@signal": "begun"}
+            await handle.asignal("b", 2)
+            await until(lambda: len(seen) == 2)
+            await parked(handle)
+            await handle.asignal("a", 1)
+            assert await outcome(handle) == [1, 2]
+            assert len(seen) == 3
+
+
+async def test_a_branch_that_works_keeps_the_slot_until_it_is_done(database_dsn: str, db: Database) -> None:
+    app, go, done = App(dsn=database_dsn), asyncio.Event(), []
+
+    @app.task("mixed")
+    async def mixed(ctx: TaskContext) -> Any:
+        return await asyncio.gather(ctx.wait_for("a"), work())
+
+    async def work() -> str:
+        await go.wait()
+        done.append(1)
+        return "worked"
+
+    async with serving(app, database_dsn) as worker:
+        handle = app.submit("mixed")
+        await until(lambda: ledger(db, handle) == {"@signal": "begun"})
+        assert len(worker.held) == 1
+        go.set()
+        await parked(handle)
+        await handle.asignal("a", "heard")
+        assert await outcome(handle) == ["heard", "worked"]
+
+
+async def test_code_that_catches_everything_does_not_go_on_with_a_parked_item(database_dsn: str) -> None:
+    app, after = App(dsn=database_dsn), []
+
+    @app.task("stubborn")
+    async def stubborn(ctx: TaskContext) -> str:
+        try:
+            return str(await ctx.wait_for("a"))
+        except Exception:
+            return "an exception"
+        except Parked:
+            after.append(ctx.attempt)
+            return "not this"
+
+    async with serving(app, database_dsn):
+        handle = app.submit("stubborn")
+        await parked(handle)
+        await handle.asignal("a", "heard")
+        assert await outcome(handle) == "heard"
+    assert after == [1]
+
+
+async def test_a_plain_handler_waits_as_a_row_and_its_threads_in_the_slot(database_dsn: str, db: Database) -> None:
+    app, threads = App(dsn=database_dsn), []
+
+    @app.task("blocking")
+    def blocking(ctx: BlockingContext) -> list[Any]:
+        threads.append(threading.get_ident())
+        first = ctx.wait_for("a")
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(ctx.wait_for, "b").result()
+        return [first, second, ctx.attempt, ctx.approval("sure?", options=["x"]).option]
+
+    async with serving(app, database_dsn) as worker:
+        handle = app.submit("blocking")
+        await parked(handle)
+        await handle.asignal("a", 1)
+        await until(lambda: len(threads) == 2 and len(ledger(db, handle)) and len(worker.held) == 1)
+        await handle.asignal("b", 2)
+        await until(handle.questions)
+        await parked(handle)
+        handle.answer(by="ana", option="x")
+        assert await outcome(handle) == [1, 2, 3, "x"]
