@@ -19,7 +19,7 @@ BEGIN
     IF cardinality(v_items) = 0 THEN RETURN; END IF;
     WITH gone AS (DELETE FROM agentos.lease_held h WHERE h.item_id = ANY (v_items) RETURNING h.*)
     SELECT array_agg((g.item_id, g.token, g.worker_id, g.lane, g.rank, g.attempt, g.failures,
-                      g.crashes + g.started::integer, g.claimed_at)::agentos.ended) INTO v_ended FROM gone g;
+                      agentos.crashes_with(g), g.claimed_at)::agentos.ended) INTO v_ended FROM gone g;
     PERFORM agentos.requeue(ARRAY(SELECT e FROM unnest(v_ended) e WHERE e.crashes < p_max_crashes));
     PERFORM agentos.count_wall(ARRAY(SELECT e FROM unnest(v_ended) e WHERE e.crashes < p_max_crashes));
     PERFORM agentos.quarantine(ARRAY(SELECT e FROM unnest(v_ended) e WHERE e.crashes >= p_max_crashes));
@@ -29,6 +29,22 @@ BEGIN
     RETURN QUERY SELECT e.item_id, w.task_id, e.worker_id, e.crashes::integer, e.crashes >= p_max_crashes
       FROM unnest(v_ended) e JOIN agentos.work_items w USING (item_id);
 END $$;
+
+-- The crashes of an item whose process just died. They count while it makes no headway: one that recorded a checkpoint or
+-- a finished call under this very lease is not what kills its workers, and counts as crashed once. So an agent that
+-- runs for days on machines that come and go is not quarantined, and a poison item is, after p_max_crashes attempts.
+-- One that records something new each time and dies all the same loses this grace after 50 deaths.
+CREATE FUNCTION agentos.crashes_with(p_lease agentos.lease_held) RETURNS smallint LANGUAGE sql AS $$
+    SELECT CASE WHEN NOT p_lease.started THEN p_lease.crashes
+                WHEN p_lease.crashes > 0 AND (
+                         EXISTS (SELECT 1 FROM agentos.checkpoints c
+                                  WHERE c.item_id = p_lease.item_id AND c.attempt = p_lease.attempt)
+                      OR EXISTS (SELECT 1 FROM agentos.tool_ledger l WHERE l.item_id = p_lease.item_id
+                                  AND l.token = p_lease.token AND l.state = 'finished'))
+                 AND (SELECT count(*) FROM agentos.work_items w JOIN agentos.events e USING (task_id, item_id)
+                       WHERE w.item_id = p_lease.item_id AND e.event = 'lease_reclaimed') < 50 THEN 1::smallint
+                ELSE p_lease.crashes + 1::smallint END
+$$;
 
 CREATE FUNCTION agentos.requeue(p_ended agentos.ended[]) RETURNS void LANGUAGE sql AS $$
     INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)

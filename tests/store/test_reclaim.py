@@ -8,7 +8,7 @@ import pytest
 from tests.drivers import Driver
 from tests.store import engine
 
-from agentos.store.calls import items, tasks, workers
+from agentos.store.calls import checkpoints, items, tasks, workers
 from agentos.store.calls.coordinator import next_due_s, queues_of, reclaim_blocked
 from agentos.store.errors import AgentOSError, DatabaseBusy
 
@@ -196,8 +196,8 @@ def test_repair_puts_counters_and_dependants_right_that_a_restore_left_behind(
     # As if the end of `a` had not woken `b`, and the end of `c` had not been counted.
     conn.execute("DELETE FROM agentos.lease_ready")
     conn.execute(
-        "INSERT INTO agentos.waiting SELECT item_id, task_id, 'dependencies', 1, now(), NULL, lane, rank, 0, 0, 0"
-        " FROM agentos.work_items WHERE key = 'b'"
+        "INSERT INTO agentos.waiting (item_id, task_id, reason, pending, since, lane, rank, attempt, failures, crashes)"
+        " SELECT item_id, task_id, 'dependencies', 1, now(), lane, rank, 0, 0, 0 FROM agentos.work_items WHERE key = 'b'"
     )
     conn.execute(
         "UPDATE agentos.task_heads SET open_items = 5, status = NULL, finished_at = NULL WHERE task_id = 'task-2'"
@@ -255,3 +255,34 @@ def test_partitions_are_made_once_by_many_at_once(runner: Driver, clock: Any) ->
     with ThreadPoolExecutor(6) as threads:
         made = list(threads.map(lambda session: session.run(workers.ensure_partitions()), sessions))
     assert sorted(made) == [0, 0, 0, 0, 0, 18]
+
+
+def crash_once(runner: Driver, worker: engine.Worker, *, headway: int | None) -> Any:
+    """Claim the item, record a checkpoint if asked to, and die; what the reclaim says."""
+    (item,) = worker.claim() or worker.claim_solo()
+    if headway is not None:
+        runner.run(
+            checkpoints.commit_checkpoint(engine.checkpoint(item_id=item.item_id, ordinal=headway), worker.fence(item))
+        )
+    runner.run(workers.declare_dead([worker.worker_id]))
+    (taken,) = runner.run(workers.reclaim())
+    return taken
+
+
+def test_an_item_that_makes_headway_is_not_quarantined_however_often_its_machines_go(runner: Driver) -> None:
+    engine.submit(runner)
+    for n in range(1, 7):
+        taken = crash_once(runner, engine.register(runner), headway=n)
+        assert (taken.crashes, taken.quarantined) == (1, False)
+    for crashes in (2, 3):  # and from the moment it makes none, as always
+        taken = crash_once(runner, engine.register(runner), headway=None)
+        assert (taken.crashes, taken.quarantined) == (crashes, crashes == 3)
+
+
+def test_headway_is_a_grace_that_ends(runner: Driver, conn: psycopg.Connection[Any]) -> None:
+    item_id = engine.submit(runner)
+    crash_once(runner, engine.register(runner), headway=1)
+    conn.execute(
+        "SELECT agentos.note('task-1', %s, 'lease_reclaimed', n, 1, '{}') FROM generate_series(1, 50) n", [item_id]
+    )
+    assert [crash_once(runner, engine.register(runner), headway=n).crashes for n in (2, 3)] == [2, 3]
