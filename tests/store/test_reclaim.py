@@ -197,7 +197,8 @@ def test_repair_puts_counters_and_dependants_right_that_a_restore_left_behind(
     conn.execute("DELETE FROM agentos.lease_ready")
     conn.execute(
         "INSERT INTO agentos.waiting (item_id, task_id, reason, pending, since, lane, rank, attempt, failures, crashes)"
-        " SELECT item_id, task_id, 'dependencies', 1, now(), lane, rank, 0, 0, 0 FROM agentos.work_items WHERE key = 'b'"
+        " SELECT item_id, task_id, 'dependencies', 1, now(), lane, rank, 0, 0, 0 FROM agentos.work_items"
+        " WHERE key = 'b'"
     )
     conn.execute(
         "UPDATE agentos.task_heads SET open_items = 5, status = NULL, finished_at = NULL WHERE task_id = 'task-2'"
