@@ -237,7 +237,7 @@ CREATE TABLE agentos.tool_ledger (
     nth             integer,             -- n-th such call since that checkpoint
     arguments       json NOT NULL,
     state           text NOT NULL CHECK (state IN ('begun', 'finished', 'failed')),
-    on_doubt        text NOT NULL CHECK (on_doubt IN ('retry', 'probe', 'fail')),
+    on_doubt        text NOT NULL CHECK (on_doubt IN ('retry', 'probe', 'ask', 'fail')),
     idempotency_key text NOT NULL,
     produces        json NOT NULL,
     result          json,
@@ -255,6 +255,25 @@ CREATE TABLE agentos.tool_ledger (
 );
 CREATE INDEX tool_ledger_task ON agentos.tool_ledger (task_id, begun_at);
 CREATE INDEX tool_ledger_item ON agentos.tool_ledger (item_id) WHERE item_id IS NOT NULL;
+
+-- What nobody but a person can tell: whether a call in doubt was done, or what a program that changed is to do. One row
+-- per question; it is bound to the execution (call_token) that it asks about.
+CREATE TABLE agentos.doubts (
+    doubt_id    uuid PRIMARY KEY,        -- call: the call_token in doubt; program: made for it
+    task_id     text NOT NULL,
+    item_id     bigint,
+    sort        text NOT NULL CHECK (sort IN ('call', 'program')),
+    ledger_key  text NOT NULL,           -- call: the one in doubt; program: the recorded one
+    ordinal     integer,                 -- program: the checkpoints of the item before it
+    message     text NOT NULL,
+    shown       json NOT NULL,           -- program: {"recorded": [...], "asked": {...}}
+    asked_at    timestamptz NOT NULL,
+    answer      text CHECK (answer IN ('done', 'not_done', 'fail', 'continue', 'rewound')),
+    answered_by text,
+    answered_at timestamptz
+);
+CREATE INDEX doubts_task ON agentos.doubts (task_id);
+CREATE INDEX doubts_open ON agentos.doubts (asked_at) WHERE answer IS NULL;
 
 CREATE TABLE agentos.llm_cache (
     cache_key         text PRIMARY KEY,  -- sha256 of operation_type, prompt, model, task_id, sample

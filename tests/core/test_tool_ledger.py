@@ -251,7 +251,7 @@ def test_an_interrupted_call_is_in_doubt_although_its_process_lives(ledger: Tool
     assert call(ledger, Tool(), on_doubt="retry")["replayed"] is False
 
 
-@pytest.mark.parametrize("wrong", [{"on_doubt": "ask"}, {"on_doubt": "probe"}, {"expires_in_seconds": 0}])
+@pytest.mark.parametrize("wrong", [{"on_doubt": "guess"}, {"on_doubt": "probe"}, {"expires_in_seconds": 0}])
 def test_options_that_make_no_sense_are_refused_before_anything_runs(ledger: ToolLedger, wrong: Any) -> None:
     tool = Tool()
     with pytest.raises(InvalidInput):

@@ -9,12 +9,24 @@ from typing import Any
 
 import psycopg
 
-from agentos.store.calls import budgets, cache, checkpoints, coordinator, items, ledger, tasks, timeline, waits, workers
+from agentos.store.calls import (
+    budgets,
+    cache,
+    checkpoints,
+    coordinator,
+    doubts,
+    items,
+    ledger,
+    tasks,
+    timeline,
+    waits,
+    workers,
+)
 from agentos.store.migrate import SQL, engine_sql
 
 GOLDEN = Path(__file__).parents[1] / "sql_surface.txt"
 LONGEST = 40
-CALLS = (budgets, cache, checkpoints, coordinator, items, ledger, tasks, timeline, waits, workers)
+CALLS = (budgets, cache, checkpoints, coordinator, doubts, items, ledger, tasks, timeline, waits, workers)
 
 FUNCTIONS = """
     SELECT format('function %s(%s) -> %s', p.proname, pg_get_function_identity_arguments(p.oid),
@@ -117,10 +129,11 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
                 "repair",
                 "end_parked",
                 "give_up",
+                "fail_parked",
             },
         },
         "outcomes": {
-            "in": {"complete", "fail", "quarantine", "skip_dependants", "end_parked", "give_up"},
+            "in": {"complete", "fail", "quarantine", "skip_dependants", "end_parked", "give_up", "fail_parked"},
             "out": {"retry_task"},
         },
     }

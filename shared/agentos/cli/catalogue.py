@@ -32,6 +32,8 @@ COMMANDS = (
     Entry("retry", "operate", LOOK, "Open the items of a failed or cancelled task again."),
     Entry("approve", "operate", LOOK, "Answer what a task asks: yes, or --reject."),
     Entry("signal", "operate", LOOK, "Send a signal to a task that waits for it, or will."),
+    Entry("doubts", "doubts", LOOK, "List the calls that nobody knows the end of."),
+    Entry("resolve", "doubts", LOOK, "Say what became of a call in doubt."),
     Entry("workers", "workers", LOOK, "List the workers."),
     Entry("doctor", "doctor", LOOK, "Look for what is wrong, each with its fix."),
     Entry("crashtest", "crashtest", KEEP, "Kill a worker at every durable point, and check what came of it."),

@@ -20,7 +20,7 @@ err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=
 STYLES = {
     "alive": "green", "completed": "green", "finished": "green", "holds": "green",
     "created": "dim", "held": "cyan", "ready": "cyan", "running": "cyan", "stopped": "dim", "superseded": "dim",
-    "begun": "yellow", "draining": "yellow", "scheduled": "yellow", "waiting": "yellow",
+    "begun": "yellow", "parked": "yellow", "draining": "yellow", "scheduled": "yellow", "waiting": "yellow",
     "dead": "red", "does not hold": "red", "failed": "red", "in doubt": "bold red", "late": "red", "quarantined": "red",
     "cancelled": "magenta", "skipped": "magenta",
 }  # fmt: skip

@@ -72,7 +72,8 @@ def _command_text(command: Any) -> str:
 
 
 def _shell(scope: Scope, payload: dict[str, Any]) -> Flow[Any]:
-    """{"command", "cwd"?, "env"?, "timeout_s"?, "allow_exit"? (default [0]), "evidence"?, "on_doubt"? (fail, retry)}"""
+    """{"command", "cwd"?, "env"?, "timeout_s"?, "allow_exit"? (default [0]), "evidence"?, "on_doubt"? (fail, ask,
+    retry)}"""
     command = payload.get("command")
     if not isinstance(command, str | list) or not command:
         raise InvalidArguments(f"a shell item needs a command, it has {command!r:.100}", hint='{"command": "make"}')

@@ -15,6 +15,7 @@ from agentos.core.effect import BeforeEffect, guarded, with_arguments
 from agentos.core.evidence import Evidence, EvidencePack, PackVerdict, stamp_pack
 from agentos.core.flows.asking import EXPIRES_S, ask_model
 from agentos.core.flows.checkpoints import commit, newest_holding
+from agentos.core.flows.doubt import Branches
 from agentos.core.flows.tools import ToolCall, ToolOutcome, ToolPolicy, call_tool
 from agentos.core.flows.waits import Answer, approval, park_for
 from agentos.core.identity import tool_identity
@@ -25,7 +26,7 @@ from agentos.core.tool import Tool, bash
 from agentos.store.calls import checkpoints, items, ledger
 from agentos.store.calls.checkpoints import CheckpointRow, Committed, NewCheckpoint
 from agentos.store.calls.items import ClaimedItem, Fence
-from agentos.store.calls.ledger import CallIdentity
+from agentos.store.calls.ledger import CallIdentity, OnDoubt
 from agentos.store.canonical import canonical, canonical_text, loads
 from agentos.store.errors import CallBeforeCheckpoint, InvalidCheckpointType, UnknownTool
 from agentos.store.run import Flow, do, invoke
@@ -72,6 +73,7 @@ class ItemScope:
         self._verify = verify
         self._before_effect = before_effect
         self._tools = {"bash": bash, **(tools or {})}
+        self.branches = Branches()
         self._seen: Counter[tuple[int, str, str]] = Counter()
 
     @property
@@ -116,23 +118,27 @@ class ItemScope:
 
     def tool(
         self, name: str, arguments: Any, *, key: str | None = None, policy: ToolPolicy | None = None,
-        execute: Callable[[ToolCall, Any], Any] | None = None,
+        execute: Callable[[ToolCall, Any], Any] | None = None, on_doubt: OnDoubt | None = None,
+        probe: Callable[..., Any] | None = None,
     ) -> Flow[ToolOutcome]:  # fmt: skip
         """Call a tool once: recorded before and after, replayed on a later attempt.
 
+        `on_doubt`, `probe`: instead of what the tool declares, for this call.
         Raises UnknownTool, CallBeforeCheckpoint, InDoubt, PostconditionFailed, LeaseLost, and whatever the tool raises.
         """
-        tool = self._tool(name, policy, execute)
+        tool = self._tool(name, policy, execute).treated(on_doubt, probe)
         identity = self.identify(name, arguments, key=key)
         if key is None and self.resumed_ordinal and not tool.policy.repeats_safely:
             yield from self._refuse_if_before(name, identity.arguments, identity.key)
         execute_it = self.guarded(with_arguments(tool.run, arguments))
         yield from self.may_begin()
-        return (
-            yield from call_tool(
-                identity, self.lease, self.lease.fence.worker_id, tool.policy, execute_it, verify=self._verify
-            )
-        )
+        with self.branches.call():
+            return (
+                yield from call_tool(
+                    identity, self.lease, self.lease.fence.worker_id, tool.policy, execute_it, verify=self._verify,
+                    branches=self.branches,
+                )
+            )  # fmt: skip
 
     def identify(self, name: str, arguments: Any, *, key: str | None = None) -> CallIdentity:
         """Which call this is: the next such one at this place of the program. Waits are identified like tools."""

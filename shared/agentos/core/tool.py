@@ -2,11 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentos.core.flows.tools import ToolCall, ToolPolicy
 from agentos.core.shell import arun_command, run_command
+from agentos.store.calls.ledger import OnDoubt
 from agentos.store.errors import InvalidArguments
 
 ToolFunction = Callable[[ToolCall, Any], Any]
@@ -23,6 +24,16 @@ class Tool:
     name: str
     run: ToolFunction
     policy: ToolPolicy
+
+    def treated(self, on_doubt: OnDoubt | None, probe: Callable[..., Any] | None) -> "Tool":
+        """The same with another treatment of doubt. Raises InvalidInput: if it makes no sense."""
+        if on_doubt is None and probe is None:
+            return self
+        policy = replace(
+            self.policy, on_doubt=on_doubt or "probe", probe=probe or self.policy.probe,
+            safe_to_repeat=self.policy.repeats_safely if on_doubt is None else self.policy.safe_to_repeat,
+        )  # fmt: skip
+        return Tool(self.name, self.run, policy)
 
 
 def _command(arguments: Any) -> tuple[Any, dict[str, Any]]:

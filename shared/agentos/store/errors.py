@@ -4,6 +4,7 @@
 AgentOSError
 ├── EngineError            raised by an SQL function: one class per SQLSTATE AG0xx
 │   ├── LeaseLost TaskHeld TaskFinished TaskExists WorkerDead SeveralQuestions StaleAnswer UnknownOption
+│   ├── AnswerRefused
 │   └── UnknownTask UnknownWorkItem UnknownCheckpoint UnknownWorker
 ├── InvalidInput           what the caller passed cannot be used; nothing has happened
 │   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
@@ -118,6 +119,12 @@ class WrongIsolation(EngineError):
     """The engine fences only at READ COMMITTED; this transaction runs at another level."""
 
     sqlstate = "AG012"
+
+
+class AnswerRefused(EngineError):
+    """The doubt was answered before, or its call is not in doubt any more, or this is no answer to it."""
+
+    sqlstate = "AG020"
 
 
 class TaskCancelled(EngineError):

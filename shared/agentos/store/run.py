@@ -8,7 +8,8 @@ driven by `drive` (psycopg, blocking) or `adrive` (asyncpg, awaited). A flow nev
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, LiteralString, NoReturn, Protocol, TypeVar, cast
 
@@ -46,6 +47,8 @@ class Invoke:
 
     fn: Callable[..., Any]
     args: tuple[Any, ...] = ()
+    own_loop: bool = False
+    """An async `fn` may be driven by the blocking API too, in an event loop of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,11 @@ def invoke(fn: Callable[..., Any], *args: Any) -> Flow[Any]:
     return (yield Invoke(fn, args))
 
 
+def find_out(fn: Callable[..., Any], *args: Any) -> Flow[Any]:
+    """`invoke` for a function that only looks at the world: the blocking API takes an async one too."""
+    return (yield Invoke(fn, args, own_loop=True))
+
+
 def drive(db: SyncRunner, flow: Flow[T]) -> T:
     """Run a flow to its end, blocking."""
     step, value = flow.send, cast(Any, None)
@@ -99,7 +107,9 @@ def _perform(db: SyncRunner, effect: Call[Any] | Invoke | Sleep) -> Any:
     match effect:
         case Call():
             return db.run(effect)
-        case Invoke(fn, args):
+        case Invoke(fn, args, own_loop):
+            if own_loop and inspect.iscoroutinefunction(fn):
+                return _in_own_loop(fn(*args))
             result = fn(*args)
             if inspect.isawaitable(result):
                 close = getattr(result, "close", None)
@@ -113,6 +123,12 @@ def _perform(db: SyncRunner, effect: Call[Any] | Invoke | Sleep) -> Any:
         case Sleep(seconds):
             time.sleep(seconds)
             return None
+
+
+def _in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    """In a thread, because the caller's may run a loop already."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 async def adrive(db: AsyncRunner, flow: Flow[T]) -> T:
@@ -224,5 +240,5 @@ def _first_line(exc: BaseException) -> str:
 
 __all__ = [
     "AsyncRunner", "Call", "Flow", "Invoke", "MissingPrivilege", "Sleep", "SyncRunner", "adrive", "arun_call", "do",
-    "drive", "invoke", "raise_mapped", "run_call",
+    "drive", "find_out", "invoke", "raise_mapped", "run_call",
 ]  # fmt: skip

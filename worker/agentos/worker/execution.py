@@ -117,7 +117,7 @@ class Execution:
                 result = await supervised(handler, item.timeout_s)
             finally:
                 await self._telling.flush_of(fence)
-                if context.left:
+                if context.left:  # whatever a handler made of it: a group, another error, a result
                     raise Parked
         return await _text(result)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from agentos.core.app.operations import Operations
 from agentos.core.flows.patience import insist
 from agentos.core.process import monotonic
 from agentos.store.calls import coordinator, tasks, timeline, waits, workers
@@ -24,7 +25,7 @@ FOLLOW_POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class TaskHandle:
+class TaskHandle(Operations):
     """What `submit` returns. Keep the `task_id` to find the task again: `app.handle(task_id)`."""
 
     task_id: str

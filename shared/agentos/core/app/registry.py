@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import psycopg
 
@@ -17,6 +17,7 @@ from agentos.core.task_id import new_task_id
 from agentos.core.tool import Tool, tool_function
 from agentos.core.wake import Waker
 from agentos.store.calls import tasks
+from agentos.store.calls.doubts import Doubt, open_doubts
 from agentos.store.calls.ledger import OnDoubt
 from agentos.store.canonical import canonical_text
 from agentos.store.connect import Database, OnConnection
@@ -84,13 +85,14 @@ class App:
     def tool(
         self, name: str, *, on_doubt: OnDoubt = "fail", probe: Callable[..., Any] | None = None,
         produces: Callable[[Any], Sequence[Evidence]] | Sequence[Evidence] = (), safe_to_repeat: bool | None = None,
+        on_unknown: Literal["ask", "fail"] = "fail",
     ) -> Callable[[F], F]:  # fmt: skip
         """Register a tool `f(arguments)` or `f(call, arguments)`, async or plain; `call.idempotency_key` is stable.
 
-        `on_doubt`: what to do when a call was begun and never finished: `fail` (the default, safe: the task stops
-        and is
-        shown as in doubt), `retry` (safe to repeat), `probe` (ask `probe(call, arguments)` for Done, NOT_DONE,
-        UNKNOWN).
+        `on_doubt`: what to do when a call was begun and never finished: `fail` (the default, safe: the task stops and
+        is shown as in doubt), `ask` (the item is parked until somebody says what happened: `agentos doubts`), `retry`
+        (safe to repeat), `probe` (ask `probe(call, arguments)`, sync or async, for Done, NOT_DONE, UNKNOWN; for
+        UNKNOWN, and when it raises, `on_unknown` decides: `ask` or `fail`).
         `produces`: evidence that must hold for a recorded call to be replayed. `safe_to_repeat`: may run again, with
         the
         same idempotency key, when that evidence does not hold; default: when `on_doubt` is `retry`.
@@ -100,7 +102,9 @@ class App:
                 f"tool {name!r}: on_doubt is {on_doubt!r} and probe is {probe!r}",
                 hint='on_doubt="probe" goes with probe=, and only with it',
             )
-        policy = ToolPolicy(on_doubt=on_doubt, probe=probe, produces=produces, safe_to_repeat=safe_to_repeat)
+        policy = ToolPolicy(
+            on_doubt=on_doubt, probe=probe, produces=produces, safe_to_repeat=safe_to_repeat, on_unknown=on_unknown
+        )
 
         def register(function: F) -> F:
             self.tools[name] = Tool(name, tool_function(function), policy)
@@ -183,6 +187,14 @@ class App:
     def handle(self, task_id: str) -> TaskHandle:
         """A handle on a task submitted earlier, by anybody."""
         return TaskHandle(task_id, self._database())
+
+    def doubts(self, limit: int = 100) -> tuple[Doubt, ...]:
+        """The open questions of all tasks, oldest first: answer with `app.handle(doubt.task_id).resolve(...)`."""
+        return self._database().run(open_doubts(None, limit))
+
+    async def adoubts(self, limit: int = 100) -> tuple[Doubt, ...]:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.doubts, limit)
 
     def _handler(self, kind: str) -> Handler | None:
         """What is registered; None: this app has none of its own, or the kind is built in."""

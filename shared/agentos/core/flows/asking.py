@@ -28,10 +28,11 @@ def ask_model(
     identity = request.identity(scope.task_id)
     make = gathering(scope.guarded(generate), on_token)
     yield from scope.may_begin()
-    made = yield from generate_once(
-        identity, scope.lease, scope.lease.fence.worker_id, make, expires_s=expires_s, estimate=estimate(request),
-        allow_truncated=allow_truncated,
-    )  # fmt: skip
+    with scope.branches.call():
+        made = yield from generate_once(
+            identity, scope.lease, scope.lease.fence.worker_id, make, expires_s=expires_s, estimate=estimate(request),
+            allow_truncated=allow_truncated,
+        )  # fmt: skip
     return made.output
 
 

@@ -3,7 +3,7 @@
 ```
 begin ─ execute ─▶ run ─▶ finished (or failed: runs again next time)
       ─ finished ▶ its `produces` hold? replay : safe to repeat? run again (repaired) : PostconditionFailed
-      ─ doubt ───▶ retry | probe | InDoubt
+      ─ doubt ───▶ retry | probe | ask (parked for a person) | InDoubt
       ─ running ─▶ wait, ask again
 ```
 """
@@ -12,10 +12,11 @@ import enum
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from agentos.core.evidence import Evidence, PackVerdict
+from agentos.core.flows.doubt import Branches, ask_person, note_doubt
 from agentos.core.flows.patience import growing_waits, insist, insist_as
 from agentos.core.flows.results import Packed, message_of, pack, refusal_in
 from agentos.core.lease import Lease
@@ -30,7 +31,7 @@ from agentos.store.calls.ledger import (
 )
 from agentos.store.canonical import canonical_text, loads
 from agentos.store.errors import InDoubt, InvalidInput, PostconditionFailed
-from agentos.store.run import Flow, Sleep, invoke
+from agentos.store.run import Flow, Sleep, find_out, invoke
 
 TOOL_EXPIRES_S = 30 * 86400.0
 """Seconds for which a record is replayed to callers without a lease: 30 days."""
@@ -46,6 +47,11 @@ class ToolCall:
     idempotency_key: str
     repair: bool
     execution: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """For tools that speak HTTP: {"Idempotency-Key": ...}, which many services take to refuse a second call."""
+        return {"Idempotency-Key": self.idempotency_key}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +74,9 @@ UNKNOWN = ProbeAnswer.UNKNOWN
 
 @dataclass(frozen=True, slots=True)
 class ToolPolicy:
-    """How a tool wants its calls treated. `on_doubt`: retry, probe or fail. `probe(call)` or `probe(call, arguments)`
-    answers Done(result), NOT_DONE or UNKNOWN. `produces`: evidence that must hold for a replay, or a function from the
+    """How a tool wants its calls treated. `on_doubt`: retry, probe, ask or fail. `probe(call)` or `probe(call,
+    arguments)`, sync or async, answers Done(result), NOT_DONE or UNKNOWN; what raises is UNKNOWN, and then `on_unknown`
+    decides: ask or fail. `produces`: evidence that must hold for a replay, or a function from the
     result to it. `safe_to_repeat` (default: `on_doubt == "retry"`) lets a lost product be made again. `expires_s`
     counts for callers without a lease only. `failure(result)`: the error that a result stands for, if any; recorded as
     if the tool had raised it.
@@ -81,11 +88,14 @@ class ToolPolicy:
     safe_to_repeat: bool | None = None
     expires_s: float = TOOL_EXPIRES_S
     failure: Callable[[Any], Exception | None] | None = None
+    on_unknown: Literal["ask", "fail"] = "fail"
 
     def __post_init__(self) -> None:
-        """Raises InvalidInput: if `on_doubt` is none of the three, or `probe` lacks its function."""
-        if self.on_doubt not in ("retry", "probe", "fail"):
-            raise InvalidInput(f"on_doubt={self.on_doubt!r} is not known", hint="use 'retry', 'probe' or 'fail'")
+        """Raises InvalidInput: if `on_doubt` is none of the four, or `probe` lacks its function."""
+        if self.on_doubt not in ("retry", "probe", "ask", "fail"):
+            raise InvalidInput(f"on_doubt={self.on_doubt!r} is not known", hint="use 'retry', 'probe', 'ask' or 'fail'")
+        if self.on_unknown not in ("ask", "fail"):
+            raise InvalidInput(f"on_unknown={self.on_unknown!r} is not known", hint="use 'ask' or 'fail'")
         if self.on_doubt == "probe" and self.probe is None:
             raise InvalidInput("on_doubt='probe' needs a probe", hint="pass probe=function that finds out")
 
@@ -93,6 +103,11 @@ class ToolPolicy:
     def repeats_safely(self) -> bool:
         """Whether the call may be executed again when the world has lost what it produced."""
         return self.on_doubt == "retry" if self.safe_to_repeat is None else self.safe_to_repeat
+
+    @property
+    def asks(self) -> bool:
+        """Whether a person is asked about what nothing else can tell."""
+        return self.on_doubt == "ask" or (self.on_doubt == "probe" and self.on_unknown == "ask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +127,19 @@ _unrecorded: set[UUID] = set()
 
 def call_tool(
     identity: CallIdentity, lease: Lease | None, worker_id: int, policy: ToolPolicy, execute: Callable[[ToolCall], Any],
-    *, verify: Verify, force: bool = False,
+    *, verify: Verify, force: bool = False, branches: Branches | None = None,
 ) -> Flow[ToolOutcome]:  # fmt: skip
-    """Execute the call or replay it. `worker_id`: the lease's worker, or this process's guest.
+    """Execute the call or replay it. `worker_id`: the lease's worker, or this process's guest. `branches`: the calls
+    that the caller's item makes at the same time.
 
     Raises whatever `execute` raises (recorded as failed: it runs again next time).
-    Raises InDoubt, PostconditionFailed: if going on would guess. LeaseLost, TaskCancelled: with a lease.
+    Raises InDoubt, PostconditionFailed: if going on would guess. LeaseLost, TaskCancelled: with a lease. Parked: with a
+    lease, when a person is asked; without one that is InDoubt too.
     Raises InvalidValue, ValueTooLarge: if the result cannot be stored; the call counts as finished all the same.
     """
     if lease is not None:
         identity = replace(identity, item_id=lease.fence.item_id)
-    call = _ToolRun(identity, lease.fence if lease else None, worker_id, policy, execute, verify)
+    call = _ToolRun(identity, lease, worker_id, policy, execute, verify, branches or Branches())
     waits = growing_waits()
     while True:
         reply = yield from call.begin(force)
@@ -156,11 +173,16 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 @dataclass(frozen=True, slots=True)
 class _ToolRun:
     identity: CallIdentity
-    fence: Fence | None
+    lease: Lease | None
     worker_id: int
     policy: ToolPolicy
     execute: Callable[[ToolCall], Any]
     verify: Verify
+    branches: Branches
+
+    @property
+    def fence(self) -> Fence | None:
+        return self.lease.fence if self.lease else None
 
     def begin(self, force: bool) -> Flow[LedgerReply]:
         produces = [] if callable(self.policy.produces) else [each.as_json() for each in self.policy.produces]
@@ -244,7 +266,7 @@ class _ToolRun:
 
     def resolve(self, reply: LedgerReply) -> Flow[ToolOutcome | None]:
         assert reply.call_token is not None  # noqa: S101
-        answer = yield from self._probe(reply)
+        answer, why = yield from self._probe(reply)
         if isinstance(answer, Done):
             packed = pack(answer.result)
             recorded = yield from self._finish(reply.call_token, packed, None)
@@ -253,27 +275,36 @@ class _ToolRun:
         if answer is NOT_DONE:
             again = yield from self._resume(reply, repair=False)
             return (yield from self.run(again, repair=False)) if again.verdict == "execute" else None
-        raise self._in_doubt(reply, answer)
-
-    def _probe(self, reply: LedgerReply) -> Flow[Any]:
-        if self.policy.on_doubt == "retry":
-            return NOT_DONE
-        if self.policy.on_doubt == "fail" or self.policy.probe is None:
-            return UNKNOWN
-        call = ToolCall(reply.idempotency_key or self.identity.key, repair=False, execution=reply.executions or 1)
-        return (yield from invoke(self.policy.probe, *told(self.policy.probe, call, loads(self.identity.arguments))))
-
-    def _in_doubt(self, reply: LedgerReply, answer: object) -> InDoubt:
-        found = ""
-        if self.policy.on_doubt == "probe":
-            said = "could not find out" if answer is UNKNOWN else f"answered {answer!r}, not Done, NOT_DONE or UNKNOWN"
-            found = f"; its probe {said}"
         began = f" at {reply.begun_at:%Y-%m-%d %H:%M:%S %Z}" if reply.begun_at else ""
-        return InDoubt(
-            f"the call {self._name()} of task {self.identity.task_id} was begun{began} and never finished{found}",
-            hint="find out whether it happened; then run it with on_doubt='retry' if it may run again, "
-            "on_doubt='probe' with a function that finds out, or force_execute=True",
+        task_id = self.identity.task_id
+        message = f"the call {self._name()} of task {task_id} was begun{began} and never finished{why}"
+        if self.policy.asks and self.lease is not None:
+            yield from ask_person(reply.call_token, self.identity, self.lease, message, self.branches)
+            return None
+        if not (yield from note_doubt(reply.call_token, self.identity, self.lease, self.worker_id, message)):
+            return None
+        raise InDoubt(
+            message,
+            hint=f"find out whether it happened and say so: agentos resolve {task_id} --done [RESULT] (or --not-done);"
+            " then run it again; or declare on_doubt='retry' if it may run again, 'probe' with a function that finds"
+            " out, 'ask' to be asked",
         )
+
+    def _probe(self, reply: LedgerReply) -> Flow[tuple[Any, str]]:
+        """The answer, and what there is to say about one that does not help."""
+        probe = self.policy.probe
+        if self.policy.on_doubt == "retry":
+            return NOT_DONE, ""
+        if self.policy.on_doubt != "probe" or probe is None:
+            return UNKNOWN, ""
+        call = ToolCall(reply.idempotency_key or self.identity.key, repair=False, execution=reply.executions or 1)
+        try:
+            answer = yield from find_out(probe, *told(probe, call, loads(self.identity.arguments)))
+        except Exception as exc:
+            return UNKNOWN, f"; its probe raised {message_of(exc)}"
+        if answer is UNKNOWN:
+            return UNKNOWN, "; its probe could not find out"
+        return answer, f"; its probe answered {answer!r:.200}, not Done, NOT_DONE or UNKNOWN"
 
     def _name(self) -> str:
         shown = self.identity.arguments

@@ -43,9 +43,10 @@ class ToolLedger:
         argument, the `ToolCall` with its stable idempotency key. `force_execute` replaces the record.
 
         A call that was begun and never finished is in doubt: `on_doubt="fail"` (default) stops, `"retry"` runs it
-        again, `"probe"` asks `probe(call)` for Done(result), NOT_DONE or UNKNOWN. `produces`: evidence that must hold
-        for a replay (or a function from the result to it); where it does not, a tool that is `safe_to_repeat` (default:
-        `on_doubt="retry"`) runs again.
+        again, `"probe"` asks `probe(call)`, sync or async, for Done(result), NOT_DONE or UNKNOWN, `"ask"` asks a person
+        (`agentos doubts`): inside a handler the item is parked, elsewhere it stops until the answer is there.
+        `produces`: evidence that must hold for a replay (or a function from the result to it); where it does not, a
+        tool that is `safe_to_repeat` (default: `on_doubt="retry"`) runs again.
 
         Raises InDoubt, PostconditionFailed: if going on would repeat or invent an effect. UnknownTask. InvalidValue,
         ValueTooLarge: if the command or the result cannot be stored.

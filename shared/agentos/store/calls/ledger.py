@@ -10,7 +10,7 @@ from agentos.store.canonical import loads
 from agentos.store.run import Call
 
 Verdict = Literal["execute", "finished", "running", "doubt"]
-OnDoubt = Literal["retry", "probe", "fail"]
+OnDoubt = Literal["retry", "probe", "ask", "fail"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from agentos.core.app.context.bound import BlockingBound, Bound
 from agentos.core.flows.tools import ToolCall, ToolPolicy
+from agentos.store.calls.ledger import OnDoubt
 
 
 class Calls(Bound):
@@ -13,15 +14,19 @@ class Calls(Bound):
     async def tool(
         self, name: str, arguments: Any = None, *, key: str | None = None,
         execute: Callable[[ToolCall, Any], Any] | None = None, policy: ToolPolicy | None = None,
+        on_doubt: OnDoubt | None = None, probe: Callable[..., Any] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Run a tool once: its intent is recorded before, its result after; a later attempt gets the recorded result.
 
         `key` names the call; without it a call is told by tool, arguments and place in the program, and the same call
         made twice on purpose is two calls. `execute`, `policy`: instead of a registered tool and its declaration.
+        `on_doubt`, `probe`: instead of the declared ones, for this call: retry, probe, ask or fail.
         Raises InDoubt, PostconditionFailed, CallBeforeCheckpoint: when going on would repeat or invent an effect.
         """
-        outcome = await self._run(self._scope.tool(name, arguments, key=key, execute=execute, policy=policy))
-        return outcome.result
+        flow = self._scope.tool(
+            name, arguments, key=key, execute=execute, policy=policy, on_doubt=on_doubt, probe=probe
+        )
+        return (await self._run(flow)).result
 
 
 class BlockingCalls(BlockingBound[Calls]):
@@ -30,6 +35,10 @@ class BlockingCalls(BlockingBound[Calls]):
     def tool(
         self, name: str, arguments: Any = None, *, key: str | None = None,
         execute: Callable[[ToolCall, Any], Any] | None = None, policy: ToolPolicy | None = None,
+        on_doubt: OnDoubt | None = None, probe: Callable[..., Any] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """As `TaskContext.tool`."""
-        return self._wait(self._context.tool(name, arguments, key=key, execute=execute, policy=policy))
+        call = self._context.tool(
+            name, arguments, key=key, execute=execute, policy=policy, on_doubt=on_doubt, probe=probe
+        )
+        return self._wait(call)
