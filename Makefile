@@ -11,10 +11,10 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench lock venv clean
+.PHONY: help demo test check format bench bench-peers bench-long lock venv clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## Audit this Python environment with two workers, kill one, watch the work finish
 	$(BIN)/agentos demo
@@ -34,6 +34,12 @@ format: $(STAMP) ## Format the code and mend what ruff can mend
 
 bench: $(STAMP) ## Print the figures (BENCH_ARGS for options)
 	$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-peers: $(STAMP) ## Measure PgQueuer, pgtask and Graphile Worker beside agentos (BENCH_ARGS="--only drain --peer pgtask")
+	$(BIN)/python -m bench.peers $(BENCH_ARGS)
+
+bench-long: $(STAMP) ## Hours in short: backlog, pinned horizon, steady state, idle memory (BENCH_ARGS="--only pin --minutes 10")
+	$(BIN)/python -m bench.long $(BENCH_ARGS)
 
 lock: $(STAMP) ## Remake requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
 	$(BIN)/pip install -qq 'uv>=0.9'

@@ -77,5 +77,17 @@ def fresh_bed(*, quick: bool) -> Iterator[Bed]:
             _execute(admin, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
 
+@contextmanager
+def spare_database(bed: Bed) -> Iterator[str]:
+    """The DSN of an empty database on the same server, dropped at the end."""
+    name = f"bench_{secrets.token_hex(4)}"
+    with connect(bed.dsn) as admin:
+        _execute(admin, "CREATE DATABASE {}", name)
+        try:
+            yield urlunsplit(urlsplit(bed.dsn)._replace(path=f"/{name}"))
+        finally:
+            _execute(admin, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+
 def _execute(conn: psycopg.Connection[Any], text: str, name: str) -> None:
     conn.execute(sql.SQL(text).format(sql.Identifier(name)))
