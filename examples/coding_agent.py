@@ -16,7 +16,6 @@ from typing import Any
 
 from agentos.core.app import NOT_DONE, App, Done, TaskContext, ToolCall
 from agentos.core.evidence import Evidence, EvidenceType
-from agentos.core.flows.tools import ToolPolicy
 
 app = App()
 
@@ -85,7 +84,7 @@ async def code(ctx: TaskContext, workspace: str) -> dict[str, Any]:
         tested = await ctx.tool(
             "bash",
             {"command": [sys.executable, "-m", "unittest", f"test_{name}"], "cwd": workspace},
-            policy=ToolPolicy(on_doubt="retry"),
+            on_doubt="retry",
         )
         if tested["exit_code"]:
             raise RuntimeError(f"the tests of {name} fail: {tested['stderr']}")
