@@ -1,10 +1,10 @@
 -- What a task may spend on models: asked before a call is made, with what calls in flight may come to cost.
 
 -- p_parent: the task whose budget counts these calls too. Saying it again replaces the limits and keeps what is spent.
-CREATE FUNCTION agentos.set_budget(p_task text, p_parent text, p_tokens bigint, p_cost numeric, p_calls bigint,
+CREATE FUNCTION agentos.set_budget(p_tasks text[], p_parent text, p_tokens bigint, p_cost numeric, p_calls bigint,
                                    p_wall_s float8, p_on_exceed text) RETURNS void LANGUAGE sql AS $$
     INSERT INTO agentos.budgets AS b (task_id, parent, max_tokens, max_cost, max_calls, max_wall_s, on_exceed)
-    VALUES (p_task, p_parent, p_tokens, p_cost, p_calls, p_wall_s, p_on_exceed)
+    SELECT t, p_parent, p_tokens, p_cost, p_calls, p_wall_s, p_on_exceed FROM unnest(p_tasks) t
     ON CONFLICT (task_id) DO UPDATE SET max_tokens = p_tokens, max_cost = p_cost, max_calls = p_calls,
            max_wall_s = p_wall_s, on_exceed = p_on_exceed
 $$;

@@ -15,7 +15,7 @@ from agentos.store.calls import budgets, cache, items, tasks, workers
 from agentos.store.calls.budgets import Limits, OnExceed
 from agentos.store.calls.cache import CacheReply, Estimate, PromptIdentity, Spent
 from agentos.store.calls.items import Fence
-from agentos.store.errors import NotRetryable, UnknownTask
+from agentos.store.errors import NotRetryable, TaskExists, UnknownTask
 
 
 def prompt(name: str, task_id: str = "task-1") -> PromptIdentity:
@@ -296,3 +296,16 @@ def test_a_cancelled_task_asks_nothing_more_and_reserves_nothing(runner: Driver)
     with pytest.raises(Exception, match="cancelled"):
         ask(runner, worker, "a", worker.fence(item))
     assert left(runner)["max_tokens"] == (50, 0, 0)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_task_and_its_budget_are_made_by_one_statement(runner: Driver, many: bool) -> None:
+    if many:
+        call: Any = tasks.submit_many(["task-1"], "shell", "t", ["{}"])
+    else:
+        call = tasks.submit("task-1", "shell", "t", "{}")
+    limited = budgets.with_budget(call, ["task-1"], Limits(tokens=7), "fail")
+    assert runner.run(limited)
+    assert left(runner) == {"max_tokens": (7, 0, 0)}
+    with pytest.raises(TaskExists):
+        runner.run(limited)

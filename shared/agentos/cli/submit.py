@@ -6,12 +6,14 @@ from uuid import uuid4
 
 import typer
 
+from agentos.cli.budget_options import MaxCalls, MaxCost, MaxTokens, MaxWall, OnExceed, budget_from
 from agentos.cli.database import opened
 from agentos.cli.follow import Steps, follow, followed, tell_end, tell_if_nobody_serves
 from agentos.cli.options import AsJson, Dsn, Priority, Timeout
 from agentos.cli.output import out, print_json
 from agentos.cli.payload import read_payload
 from agentos.store.calls import tasks, workers
+from agentos.store.calls.budgets import with_budget
 from agentos.store.canonical import canonical_text
 from agentos.store.errors import InvalidInput
 
@@ -27,6 +29,11 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
     priority: Priority = 0,
     max_attempts: Annotated[int, typer.Option(min=1, max=1000, help="Fail for good after so many failures.")] = 5,
     delay: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Not before so long from now.")] = 0.0,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    max_calls: MaxCalls = None,
+    max_wall: MaxWall = None,
+    on_exceed: OnExceed = "park",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end, as `agentos wait` does.")] = False,
     timeout: Timeout = None,
     dsn: Dsn = None,
@@ -41,28 +48,22 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
       agentos submit shell '{"command": "date"}' --wait
       agentos submit research '{"topic": "tides"}' --task-id tides --priority 5
       agentos submit report @report.json --delay 3600
+      agentos submit research '{"topic": "tides"}' --max-cost 2.50 --on-exceed fail
       jq -n '{topic: "tides"}' | agentos submit research -
     """
     if timeout is not None and not wait:
         raise InvalidInput(
             "--timeout is for waiting, and --wait is not given", hint="add --wait, or leave --timeout out"
         )
+    budget = budget_from(max_tokens, max_cost, max_calls, max_wall, on_exceed)
     body = canonical_text(read_payload(kind, payload), what="payload")
     task_id = task_id or f"task-{uuid4().hex}"
     started = time.monotonic()
     with opened(dsn) as db:
-        item = db.run(
-            tasks.submit(
-                task_id,
-                kind,
-                title or kind,
-                body,
-                queue=queue,
-                priority=priority,
-                max_attempts=max_attempts,
-                delay_s=delay,
-            )
+        call = tasks.submit(
+            task_id, kind, title or kind, body, queue=queue, priority=priority, max_attempts=max_attempts, delay_s=delay
         )
+        item = db.run(with_budget(call, [task_id], budget.limits, budget.on_exceed) if budget else call)
         db.run(workers.wake([queue]))  # its own statement: inside submit it would halve the rate
         tell_if_nobody_serves(db, queue, {kind})
         if not wait:

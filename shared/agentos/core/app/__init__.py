@@ -3,8 +3,11 @@
 from agentos.core.app.context import BlockingContext, TaskContext
 from agentos.core.app.handle import TaskHandle
 from agentos.core.app.registry import App, Handler
+from agentos.core.budget import Budget
 from agentos.core.flows.tools import NOT_DONE, UNKNOWN, Done, ToolCall
+from agentos.core.llm import Completion
 
 __all__ = [
-    "NOT_DONE", "UNKNOWN", "App", "BlockingContext", "Done", "Handler", "TaskContext", "TaskHandle", "ToolCall",
+    "NOT_DONE", "UNKNOWN", "App", "BlockingContext", "Budget", "Completion", "Done", "Handler", "TaskContext",
+    "TaskHandle", "ToolCall",
 ]  # fmt: skip

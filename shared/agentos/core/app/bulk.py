@@ -7,12 +7,14 @@ from typing import Any
 
 import psycopg
 
+from agentos.core.budget import Budget
 from agentos.core.task_id import new_task_ids
 from agentos.store.calls import tasks
+from agentos.store.calls.budgets import with_budget
 from agentos.store.connect import Database
 from agentos.store.errors import InvalidInput
 from agentos.store.pipeline import run_all
-from agentos.store.run import run_call
+from agentos.store.run import Call, run_call
 
 BATCH = 1000
 """The next are made while the server writes the last."""
@@ -42,19 +44,25 @@ def _is_id(value: object) -> bool:
 
 
 def submit_all(
-    db: Database, conn: psycopg.Connection[Any] | None, ids: Sequence[str], texts: Iterable[str], **how: Any
-) -> None:
+    db: Database, conn: psycopg.Connection[Any] | None, ids: Sequence[str], texts: Iterable[str], *,
+    budget: Budget | None = None, **how: Any,
+) -> None:  # fmt: skip
     """All or none; on `conn` within its transaction. `texts` are made one by one: what raises there undoes all.
 
     Raises TaskExists, and whatever `texts` raises.
     """
-    calls = (tasks.submit_many(ids[at : at + len(batch)], payloads=batch, **how) for at, batch in _batches(texts))
+    calls = (_call(ids[at : at + len(batch)], batch, budget, how) for at, batch in _batches(texts))
     with nullcontext(conn) if conn is not None else db.connection() as target:
         first, second = next(calls, None), next(calls, None)
         if first is not None and second is None and conn is None:
             run_call(target, first)  # one statement is a transaction by itself
         elif first is not None:
             run_all(target, chain([first], [second] if second else [], calls))
+
+
+def _call(ids: Sequence[str], batch: list[str], budget: Budget | None, how: dict[str, Any]) -> Call[tuple[int, ...]]:
+    call = tasks.submit_many(ids, payloads=batch, **how)
+    return call if budget is None else with_budget(call, ids, budget.limits, budget.on_exceed)
 
 
 def _batches(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:

@@ -11,12 +11,15 @@ import psycopg
 from agentos.core.app.arguments import bind
 from agentos.core.app.bulk import checked_ids, submit_all
 from agentos.core.app.handle import TaskHandle
+from agentos.core.budget import Budget
 from agentos.core.evidence import Evidence
 from agentos.core.flows.tools import ToolPolicy
+from agentos.core.llm.prices import use_prices
 from agentos.core.task_id import new_task_id
 from agentos.core.tool import Tool, tool_function
 from agentos.core.wake import Waker
 from agentos.store.calls import tasks
+from agentos.store.calls.budgets import with_budget
 from agentos.store.calls.doubts import Doubt, open_doubts
 from agentos.store.calls.ledger import OnDoubt
 from agentos.store.canonical import canonical_text
@@ -38,6 +41,7 @@ class Handler:
     max_attempts: int
     timeout_s: float | None
     queue: str
+    budget: Budget | None = None
 
     @property
     def is_async(self) -> bool:
@@ -52,7 +56,10 @@ class App:
     serve the app use their own setting.
     """
 
-    def __init__(self, *, dsn: str | None = None) -> None:
+    def __init__(self, *, dsn: str | None = None, prices: Mapping[str, Any] | None = None) -> None:
+        """`prices` of models, as AGENTOS_LLM_PRICES has them; for this process. Raises ConfigInvalid."""
+        if prices is not None:
+            use_prices(prices)
         self.handlers: dict[str, Handler] = {}
         self.tools: dict[str, Tool] = {}
         self._dsn = dsn
@@ -60,12 +67,13 @@ class App:
         self._waker: Waker | None = None
 
     def task(
-        self, kind: str, *, max_attempts: int = 5, timeout_s: float | None = None, queue: str = "default"
-    ) -> Callable[[F], F]:
+        self, kind: str, *, max_attempts: int = 5, timeout_s: float | None = None, queue: str = "default",
+        budget: Budget | None = None,
+    ) -> Callable[[F], F]:  # fmt: skip
         """Register a handler `async def f(ctx, **payload)` (or a plain `def`, run in a thread).
 
         `max_attempts`: how often it may raise before the task fails. `timeout_s`: seconds for one attempt, default
-        none.
+        none. `budget`: what each of its tasks may spend on models.
         Raises ConfigInvalid: if the kind is taken, reserved (shell, llm, plan), or the limits make no sense.
         """
         if kind in RESERVED_KINDS or kind in self.handlers or not kind:
@@ -77,7 +85,7 @@ class App:
             )
 
         def register(function: F) -> F:
-            self.handlers[kind] = Handler(kind, function, max_attempts, timeout_s, queue)
+            self.handlers[kind] = Handler(kind, function, max_attempts, timeout_s, queue, budget)
             return function
 
         return register
@@ -115,11 +123,12 @@ class App:
     def submit(
         self, kind: str, payload: Mapping[str, Any] | None = None, *, task_id: str | None = None,
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
-        conn: psycopg.Connection[Any] | None = None,
+        budget: Budget | None = None, conn: psycopg.Connection[Any] | None = None,
     ) -> TaskHandle:  # fmt: skip
         """Create a task of one item. Blocks for one commit.
 
-        `priority`: one step is worth a minute of waiting. `conn`: a psycopg connection of the caller's, in whose
+        `priority`: one step is worth a minute of waiting. `budget`: what the task may spend on models, instead of
+        its handler's. `conn`: a psycopg connection of the caller's, in whose
         transaction the task is created, with whatever else that writes; no worker is woken then, they find it at their
         next poll after the commit, or `wake()` tells them.
         Raises InvalidArguments: if the payload does not fit the handler. InvalidValue, ValueTooLarge: if JSON cannot
@@ -131,12 +140,14 @@ class App:
         queue = queue or (handler.queue if handler else "default")
         db = self._database()
         runner = OnConnection(conn) if conn is not None else db
-        runner.run(
-            tasks.submit(
-                task_id, kind, title or kind, text, queue=queue, priority=priority, delay_s=delay_s,
-                max_attempts=handler.max_attempts if handler else 5, timeout_s=handler.timeout_s if handler else None,
-            )
+        call = tasks.submit(
+            task_id, kind, title or kind, text, queue=queue, priority=priority, delay_s=delay_s,
+            max_attempts=handler.max_attempts if handler else 5, timeout_s=handler.timeout_s if handler else None,
         )  # fmt: skip
+        limited = budget or (handler.budget if handler else None)
+        if limited is not None:
+            call = with_budget(call, [task_id], limited.limits, limited.on_exceed)
+        runner.run(call)
         if conn is None:
             self.wake(queue)
         return TaskHandle(task_id, db)
@@ -162,6 +173,7 @@ class App:
         submit_all(
             db, conn, ids, texts, kind=kind, title=title or kind, queue=queue, priority=priority, delay_s=delay_s,
             max_attempts=handler.max_attempts if handler else 5, timeout_s=handler.timeout_s if handler else None,
+            budget=handler.budget if handler else None,
         )  # fmt: skip
         if conn is None and ids:
             self.wake(queue)

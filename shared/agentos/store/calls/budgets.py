@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypeVar
 
 from agentos.store.run import Call
 
+T = TypeVar("T")
 OnExceed = Literal["park", "fail"]
 By = Literal["task", "model", "day"]
 
@@ -56,12 +57,23 @@ class UsageLine:
 
 
 def set_budget(task_id: str, limits: Limits, on_exceed: OnExceed, *, parent: str | None = None) -> Call[None]:
-    """Give a task a budget, in the transaction that submits it. `parent`: whose budget counts its calls, too."""
+    """Give a task a budget, or other limits. `parent`: the task whose budget counts its calls, too."""
     return Call(
-        "SELECT agentos.set_budget($1::text, $2::text, $3::bigint, $4::numeric, $5::bigint, $6::float8, $7::text)",
-        (task_id, parent, limits.tokens, limits.cost, limits.calls, limits.wall_s, on_exceed),
+        "SELECT agentos.set_budget($1::text[], $2::text, $3::bigint, $4::numeric, $5::bigint, $6::float8, $7::text)",
+        ([task_id], parent, limits.tokens, limits.cost, limits.calls, limits.wall_s, on_exceed),
         lambda _: None,
     )
+
+
+def with_budget(submit: Call[T], task_ids: Sequence[str], limits: Limits, on_exceed: OnExceed) -> Call[T]:
+    """The call that submits these tasks and gives each its budget in one statement: both are there, or neither."""
+    at = len(submit.args)
+    also = (
+        f"{submit.sql}, agentos.set_budget(${at + 1}::text[], NULL, ${at + 2}::bigint, ${at + 3}::numeric,"
+        f" ${at + 4}::bigint, ${at + 5}::float8, ${at + 6}::text)"
+    )
+    args = (list(task_ids), limits.tokens, limits.cost, limits.calls, limits.wall_s, on_exceed)
+    return Call(also, (*submit.args, *args), submit.read)
 
 
 def inherit_budget(parent: str, child: str) -> Call[None]:

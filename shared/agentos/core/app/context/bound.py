@@ -16,7 +16,7 @@ from agentos.store.run import AsyncRunner, Flow, adrive
 T = TypeVar("T")
 ContextT = TypeVar("ContextT", bound="Bound")
 
-GenerateFunction = Callable[[Any], Any]
+GenerateFunction = Callable[..., Any]
 
 CLEANUP_S = 2.0
 """What a handler may take to end after `Parked` was raised in it; then it is cancelled."""

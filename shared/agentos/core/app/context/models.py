@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any
@@ -25,7 +26,7 @@ class Models(Bound):
         """A model's output, paid for once: the same operation, request and model are answered by the record.
 
         `prompt`: a text, or a list of messages. `tools`, `parameters` (temperature, max_tokens ...) count as much as
-        the prompt. `generate(prompt)`, with `tools=` and `parameters=` if there are any: sync or async, returns any
+        the prompt. `generate(prompt)`, with `tools=` and `parameters=` if it takes them: sync or async, returns any
         JSON value, a `Completion` (its tokens are counted), or an iterator of chunks, of which the whole is stored and
         each is told to `on_token`; default: the endpoint of AGENTOS_LLM_*, else the stand-in.
         `scope`: who shares the output: `task`, `tenant:NAME`, `shared`, `off`. `sample`: asks for a second, third ...
@@ -104,7 +105,11 @@ class BlockingModels(BlockingBound[Models]):
 
 
 def _asking(request: ModelRequest, generate: GenerateFunction) -> Callable[[], Any]:
+    """`generate(prompt)`, with the tools and parameters if it takes them; one that does not has them from elsewhere."""
     if request.is_plain:
         return functools.partial(generate, request.prompt)
-    more: dict[str, Any] = {"tools": list(request.tools), "parameters": dict(request.parameters or {})}
-    return functools.partial(generate, request.prompt, **more)
+    given: dict[str, Any] = {"tools": list(request.tools), "parameters": dict(request.parameters or {})}
+    taken = inspect.signature(generate).parameters.values()
+    names = {each.name for each in taken}
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in taken)
+    return functools.partial(generate, request.prompt, **{n: v for n, v in given.items() if takes_all or n in names})
