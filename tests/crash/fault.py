@@ -36,13 +36,16 @@ def install() -> None:
 
     async def faulty(conn: Any, call: Any) -> Any:
         found = re.search(r"agentos\.(\w+)", call.sql)
-        point = found.group(1) if found else ""
-        fault(point, "before")
+        points = [found.group(1) if found else "", *call.parts]  # a batch passes the points of each call in it
+        for point in points:
+            fault(point, "before")
         reply = await arun_call(conn, call)
-        if point == "claim" and not getattr(reply, "items", ()):
+        if points[0] == "claim" and not getattr(reply, "items", ()):
             return reply  # only a claim that took something counts
-        fault(point, "after")
-        if is_now(point, "lost"):
+        for point in points:
+            fault(point, "after")
+        lost = [is_now(point, "lost") for point in points]  # each of them counts
+        if any(lost):
             raise ConnectionError("the reply is lost, on purpose")
         return reply
 

@@ -3,30 +3,22 @@
 import difflib
 import inspect
 import os
+import pkgutil
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from agentos.store.calls import (
-    budgets,
-    cache,
-    checkpoints,
-    coordinator,
-    doubts,
-    items,
-    ledger,
-    tasks,
-    timeline,
-    waits,
-    workers,
-)
+import agentos.store.calls
 from agentos.store.migrate import SQL, engine_sql
 
 GOLDEN = Path(__file__).parents[1] / "sql_surface.txt"
 LONGEST = 40
-CALLS = (budgets, cache, checkpoints, coordinator, doubts, items, ledger, tasks, timeline, waits, workers)
+CALLS = tuple(
+    import_module(f"agentos.store.calls.{module.name}") for module in pkgutil.iter_modules(agentos.store.calls.__path__)
+)
 
 FUNCTIONS = """
     SELECT format('function %s(%s) -> %s', p.proname, pg_get_function_identity_arguments(p.oid),

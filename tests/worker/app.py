@@ -179,3 +179,14 @@ async def acknowledged(ctx: TaskContext, steps: int = 5) -> list[int]:
         committed = await ctx.checkpoint("iteration_end", done)
         effect("ack", ctx.task_id, committed.sequence_number)
     return done
+
+
+@app.task("stepping")
+async def stepping(ctx: TaskContext, steps: int) -> int:
+    """Keyed calls and checkpoints, as many as it is told; beside others they share their commits."""
+    state = ctx.snapshot or {"done": 0}
+    while state["done"] < steps:
+        await ctx.tool("touch_world", state["done"], key=f"step-{state['done']}")
+        state["done"] += 1
+        await ctx.checkpoint("iteration_end", state)
+    return int(state["done"])

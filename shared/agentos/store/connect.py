@@ -21,6 +21,7 @@ from agentos.store.migrate import check_schema, migrate
 from agentos.store.redact import redact
 from agentos.store.run import Call, arun_call, raise_mapped, run_call
 from agentos.store.settings import Settings, load_settings
+from agentos.store.writer import Writer
 
 T = TypeVar("T")
 
@@ -221,6 +222,7 @@ class AsyncDatabase:
 
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self.pool = pool
+        self._writer = Writer(self._alone)
 
     @classmethod
     async def open(cls, dsn: str, *, max_size: int = 2) -> "AsyncDatabase":
@@ -235,7 +237,10 @@ class AsyncDatabase:
         return cls(pool)
 
     async def run(self, call: Call[T]) -> T:
-        """Run one call in a transaction of its own."""
+        """Run one call in a transaction of its own; durable writes of several items at once may share theirs."""
+        return await (self._alone(call) if call.together is None else self._writer.run(call))
+
+    async def _alone(self, call: Call[T]) -> T:
         try:
             async with self.pool.acquire() as conn:
                 return await arun_call(conn, call)

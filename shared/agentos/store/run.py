@@ -33,12 +33,29 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
+class Together(Generic[T_co]):
+    """How a call may be made with others in one transaction (`calls.batch`). `function`: of the engine; `fence`: item,
+    worker and token; `plain`: the reply when it went without anything special, from its row of the batch's reply.
+    """
+
+    function: str
+    fence: tuple[int, int, Any]
+    plain: Callable[[Any], T_co]
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Generic[T_co]):
-    """One call of one SQL function. Parameters are `$1`, `$2`, each cast; both drivers take that text."""
+    """One call of one SQL function. Parameters are `$1`, `$2`, each cast; both drivers take that text.
+
+    `together`: it may go out with others, and is written or refused for itself all the same. `parts`: the functions
+    that a batch stands for.
+    """
 
     sql: LiteralString
     args: tuple[Any, ...]
     read: Callable[[Sequence[Any]], T_co]
+    together: Together[T_co] | None = None
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +256,6 @@ def _first_line(exc: BaseException) -> str:
 
 
 __all__ = [
-    "AsyncRunner", "Call", "Flow", "Invoke", "MissingPrivilege", "Sleep", "SyncRunner", "adrive", "arun_call", "do",
-    "drive", "find_out", "invoke", "raise_mapped", "run_call",
+    "AsyncRunner", "Call", "Flow", "Invoke", "MissingPrivilege", "Sleep", "SyncRunner", "Together", "adrive",
+    "arun_call", "do", "drive", "find_out", "invoke", "raise_mapped", "run_call",
 ]  # fmt: skip

@@ -145,14 +145,14 @@ class Saboteur:
         return call_it
 
     def _here(self, call: Any) -> bool:
-        names = _FUNCTION.findall(call.sql)
+        names = [*_FUNCTION.findall(call.sql), *call.parts]
         with self._lock:
             for name in names:
                 self.tell(name)
             if self.point.call not in names:
                 return False
-            self.passed += 1
-            return self.passed == self.point.nth
+            before, self.passed = self.passed, self.passed + names.count(self.point.call)
+            return before < self.point.nth <= self.passed
 
     def _die(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import loads
-from agentos.store.run import Call
+from agentos.store.run import Call, Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,10 @@ def commit_checkpoint(new: NewCheckpoint, fence: Fence | None, worker_id: int | 
             new.step_id,
         ),
         _committed,
+        Together(
+            "commit_checkpoint", (fence.item_id, fence.worker_id, fence.token),
+            lambda row: Committed(row["sequence_number"], row["at"]),
+        ) if fence and new.item_id == fence.item_id else None,
     )  # fmt: skip
 
 

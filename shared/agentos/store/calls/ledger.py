@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import loads
-from agentos.store.run import Call
+from agentos.store.run import Call, Together
 
 Verdict = Literal["execute", "finished", "running", "doubt"]
 OnDoubt = Literal["retry", "probe", "ask", "fail"]
@@ -82,16 +82,24 @@ def ledger_begin(
 
     Raises LeaseLost, TaskCancelled: with a fence. UnknownTask: without one.
     """
+    call_token = call_token or uuid4()
+
+    def executes(row: Any) -> LedgerReply:
+        return LedgerReply(
+            "execute", call_token, call.key, on_doubt, None, loads(produces), None, None, row["at"], None, 1
+        )
+
     return Call(
         "SELECT * FROM agentos.ledger_begin($1::text, $2::text, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::text,"
         " $8::integer, $9::integer, $10::text, $11::text, $12::text, $13::float8, $14::boolean, $15::uuid)",
         (
             call.key, call.task_id, call.item_id, worker_id, fence.token if fence else None, call.tool_name,
             call.call_key,
-            call.ordinal, call.nth, call.arguments, on_doubt, produces, float(expires_s), force,
-            call_token or uuid4(),
+            call.ordinal, call.nth, call.arguments, on_doubt, produces, float(expires_s), force, call_token,
         ),
         _reply,
+        Together("ledger_begin", (fence.item_id, fence.worker_id, fence.token), executes)
+        if fence and call.item_id == fence.item_id and worker_id == fence.worker_id else None,
     )  # fmt: skip
 
 
@@ -132,6 +140,8 @@ def ledger_finish(
             error,
         ),
         lambda rows: bool(rows[0]["done"]),
+        Together("ledger_finish", (fence.item_id, fence.worker_id, fence.token), lambda _: True)
+        if fence and worker_id == fence.worker_id else None,
     )  # fmt: skip
 
 

@@ -1,0 +1,211 @@
+"""Writes of many items in one transaction: each says what it would say alone, or is left to be made alone."""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import psycopg
+import pytest
+from tests.drivers import Driver
+from tests.store import engine
+
+from agentos.store.calls import checkpoints, items, ledger, tasks
+from agentos.store.calls.batch import write_batch
+from agentos.store.calls.items import ClaimedItem
+from agentos.store.errors import InvalidValue
+from agentos.store.run import Call
+
+UNIQUE = (psycopg.errors.UniqueViolation, asyncpg.UniqueViolationError)
+KINDS = ("commit_checkpoint", "ledger_begin", "ledger_finish")
+
+
+@pytest.fixture
+def held(runner: Driver) -> tuple[engine.Worker, tuple[ClaimedItem, ...]]:
+    """Eight tasks of one item, all held by one worker."""
+    for n in range(8):
+        engine.submit(runner, f"task-{n}")
+    worker = engine.register(runner)
+    return worker, tuple(sorted(worker.claim(8), key=lambda item: item.item_id))
+
+
+def commit(worker: engine.Worker, item: ClaimedItem, **changes: Any) -> Call[Any]:
+    new = engine.checkpoint(item.task_id, item.item_id, **changes)
+    return checkpoints.commit_checkpoint(new, worker.fence(item))
+
+
+def begin(worker: engine.Worker, item: ClaimedItem, key: str, token: UUID) -> Call[Any]:
+    call = engine.tool_call(key, item.task_id, item.item_id)
+    return ledger.ledger_begin(
+        call, worker.fence(item), worker.worker_id, on_doubt="retry", produces='[{"p": 1}]', expires_s=60,
+        call_token=token,
+    )  # fmt: skip
+
+
+def finish(worker: engine.Worker, item: ClaimedItem, key: str, token: UUID) -> Call[Any]:
+    return ledger.ledger_finish(
+        key, token, worker.fence(item), worker.worker_id, result='{"a": 1}', exit_code=3, error=None
+    )
+
+
+def one_of_each(worker: engine.Worker, item: ClaimedItem, name: str) -> list[list[Call[Any]]]:
+    """What an item asks, in the order in which it can: some of each kind."""
+    tool = uuid4()
+    return [
+        [commit(worker, item, ordinal=1), begin(worker, item, f"tool-{name}", tool)],
+        [finish(worker, item, f"tool-{name}", tool)],
+    ]
+
+
+def written(runner: Driver, calls: Sequence[Call[Any]]) -> list[Any]:
+    """What the callers are told; None: not plain."""
+    rows = runner.run(write_batch(calls))
+    return [row and call.together and call.together.plain(row) for call, row in zip(calls, rows, strict=True)]
+
+
+def told(replies: Sequence[Any]) -> list[Any]:
+    """Replies without what is different at every call."""
+    mine = {"created_at", "begun_at", "call_token", "idempotency_key"}
+    return [
+        {k: v for k, v in dataclasses.asdict(reply).items() if k not in mine} if reply is not True else reply
+        for reply in replies
+    ]
+
+
+STORED = """
+    SELECT to_jsonb(c) - ARRAY['task_id', 'item_id', 'step_id', 'created_at']
+      FROM agentos.checkpoints c WHERE task_id = %(t)s
+    UNION ALL
+    SELECT to_jsonb(l) - ARRAY['task_id', 'item_id', 'ledger_key', 'idempotency_key', 'token', 'call_token', 'begun_at',
+           'finished_at', 'expires_at']
+           || jsonb_build_object('seconds', round(extract(epoch FROM l.expires_at - l.begun_at)))
+      FROM agentos.tool_ledger l WHERE task_id = %(t)s AND finished_at >= begun_at
+"""
+
+
+def test_together_they_say_and_store_what_they_say_and_store_alone(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]], conn: psycopg.Connection[Any]
+) -> None:
+    worker, (alone, together, *_) = held
+    for ones, others in zip(one_of_each(worker, alone, "a"), one_of_each(worker, together, "b"), strict=True):
+        assert told(written(runner, others)) == told([runner.run(call) for call in ones])
+    stored = [conn.execute(STORED, {"t": item.task_id}).fetchall() for item in (alone, together)]
+    assert stored[0] == stored[1]
+    assert len(stored[0]) == 2
+
+
+def test_only_what_can_go_together_says_so(held: tuple[engine.Worker, tuple[ClaimedItem, ...]]) -> None:
+    worker, (item, other, *_) = held
+    calls = [call for turn in one_of_each(worker, item, "a") for call in turn]
+    assert sorted(call.together.function for call in calls if call.together) == sorted(KINDS)
+    for call in (
+        checkpoints.commit_checkpoint(engine.checkpoint(item.task_id, item.item_id), None),
+        checkpoints.commit_checkpoint(engine.checkpoint(item.task_id, other.item_id), worker.fence(item)),
+        ledger.ledger_finish("k", uuid4(), None, 1, result=None, exit_code=None, error=None),
+    ):
+        assert call.together is None
+
+
+def test_one_that_is_fenced_off_is_left_out_and_its_neighbours_are_written(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]]
+) -> None:
+    worker, held_items = held
+    runner.run(items.release(worker.worker_id, [(held_items[3].item_id, held_items[3].token)]))
+    calls = [commit(worker, item) for item in held_items]
+    replies = written(runner, calls)
+    assert [reply and reply.sequence_number for reply in replies] == [1, 1, 1, None, 1, 1, 1, 1]
+    assert runner.run(checkpoints.checkpoint_of("task-3", 1)) is None
+
+
+@pytest.mark.parametrize("wrong", ["worker", "token"])
+def test_a_fence_is_the_item_the_worker_and_the_token(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]], wrong: str
+) -> None:
+    worker, (item, other, *_) = held
+    fence = worker.fence(item)
+    fence = (
+        engine.stale(fence, worker_id=fence.worker_id + 1)
+        if wrong == "worker"
+        else engine.stale(fence, token=other.token)
+    )
+    call = checkpoints.commit_checkpoint(engine.checkpoint(item.task_id, item.item_id), fence)
+    assert written(runner, [call, commit(worker, other)])[0] is None
+
+
+def test_an_items_lease_does_not_fence_another_task(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]]
+) -> None:
+    worker, (item, other, *_) = held
+    new = engine.checkpoint(other.task_id, item.item_id)
+    call = checkpoints.commit_checkpoint(new, worker.fence(item))
+    assert written(runner, [call, commit(worker, other)])[0] is None
+    assert runner.run(checkpoints.checkpoint_of(other.task_id, 2)) is None
+
+
+def test_a_cancelled_task_begins_nothing_and_may_say_what_it_did(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]]
+) -> None:
+    worker, (item, *_) = held
+    first, second = one_of_each(worker, item, "a")
+    written(runner, first)
+    runner.run(tasks.cancel_task(item.task_id))
+    assert written(runner, one_of_each(worker, item, "b")[0]) == [None, None]
+    assert written(runner, second) == [True]
+
+
+def test_what_is_recorded_already_is_left_to_the_call_itself(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]]
+) -> None:
+    worker, (item, *_) = held
+    first, second = one_of_each(worker, item, "a")
+    written(runner, [*first, *second])
+    again = [begin(worker, item, "tool-a", uuid4()), second[0]]
+    assert written(runner, again) == [None, None]
+    assert runner.run(again[0]).verdict == "finished"
+    assert runner.run(again[1]) is False
+
+
+def test_steps_of_one_task_are_numbered_without_a_gap(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]]
+) -> None:
+    worker, (item, other, *_) = held
+    calls = [commit(worker, item) for _ in range(5)] + [commit(worker, other)]
+    assert [reply.sequence_number for reply in written(runner, calls)] == [1, 2, 3, 4, 5, 1]
+    assert [reply.sequence_number for reply in written(runner, [commit(worker, item), commit(worker, item)])] == [6, 7]
+
+
+@pytest.mark.parametrize("bad", ["{", "\0", "step"])
+def test_one_that_the_database_refuses_leaves_nothing_of_the_batch(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]], bad: str
+) -> None:
+    worker, (item, other, *_) = held
+    step = uuid4()
+    if bad == "step":
+        runner.run(commit(worker, item, step_id=step))
+        refused = commit(worker, item, step_id=step)
+    else:
+        refused = commit(worker, item, snapshot=bad)
+    calls = [commit(worker, other), refused]
+    with pytest.raises(UNIQUE if bad == "step" else InvalidValue):
+        written(runner, calls)
+    assert runner.run(checkpoints.checkpoints_before(other.task_id)) == ()
+
+
+def test_batches_of_the_same_items_in_any_order_do_not_deadlock(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]]
+) -> None:
+    worker, held_items = held
+    sessions = [runner.session() for _ in range(4)]
+
+    def write(session: Any) -> None:
+        for _ in range(15):
+            calls = [commit(worker, item) for item in random.sample(held_items, 6)]
+            assert all(session.run(write_batch(calls)))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, sessions))
+    last = [runner.run(checkpoints.checkpoints_before(item.task_id, limit=1))[0] for item in held_items]
+    assert sum(row.sequence_number for row in last) == 4 * 15 * 6
