@@ -1,9 +1,10 @@
 -- What handlers tell while they run, and reading a task's events in order, as they come.
 
 -- Many items' events in one commit. p_events: [{"item_id", "event", "data"}, ...] in the order they were told. An item the
--- caller no longer holds tells nothing: whoever holds it now does. Returns how many were written.
-CREATE FUNCTION agentos.tell(p_worker bigint, p_items bigint[], p_tokens uuid[], p_events text) RETURNS integer
-LANGUAGE plpgsql AS $$
+-- caller no longer holds tells nothing: whoever holds it now does. One that this very attempt has parked still may, since
+-- nobody has claimed it since. Returns how many were written.
+CREATE FUNCTION agentos.tell(p_worker bigint, p_items bigint[], p_tokens uuid[], p_attempts integer[], p_events text)
+RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE v_mine bigint[]; v_told integer;
 BEGIN
     PERFORM agentos.enter_fence();
@@ -11,13 +12,16 @@ BEGIN
         SELECT h.item_id FROM unnest(p_items, p_tokens) AS u(item_id, token)
           JOIN agentos.lease_held h ON h.item_id = u.item_id AND h.token = u.token AND h.worker_id = p_worker
          ORDER BY h.item_id FOR NO KEY UPDATE OF h);
+    v_mine := v_mine || ARRAY(
+        SELECT k.item_id FROM unnest(p_items, p_attempts) AS u(item_id, attempt)
+          JOIN agentos.waiting k ON k.item_id = u.item_id AND k.attempt = u.attempt FOR NO KEY UPDATE OF k);
     WITH told AS (
         INSERT INTO agentos.events (task_id, item_id, at, event, attempt, worker_id, data)
-        SELECT w.task_id, h.item_id, agentos.clock(), e.told ->> 'event', h.attempt, p_worker, e.told -> 'data'
+        SELECT w.task_id, w.item_id, agentos.clock(), e.told ->> 'event', u.attempt, p_worker, e.told -> 'data'
           FROM json_array_elements(p_events::json) WITH ORDINALITY AS e(told, n)
-          JOIN agentos.lease_held h ON h.item_id = (e.told ->> 'item_id')::bigint
-          JOIN agentos.work_items w ON w.item_id = h.item_id
-         WHERE h.item_id = ANY (v_mine) ORDER BY e.n RETURNING 1)
+          JOIN unnest(p_items, p_attempts) AS u(item_id, attempt) ON u.item_id = (e.told ->> 'item_id')::bigint
+          JOIN agentos.work_items w ON w.item_id = u.item_id
+         WHERE w.item_id = ANY (v_mine) ORDER BY e.n RETURNING 1)
     SELECT count(*) FROM told INTO v_told;
     RETURN v_told;
 END $$;

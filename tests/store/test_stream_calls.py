@@ -1,5 +1,6 @@
 """`tell` and `stream`: fenced, in order, and nothing can appear before what was read."""
 
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -21,7 +22,7 @@ def held(runner: Driver, task_id: str) -> Fence:
 
 def test_what_was_told_is_read_in_order_and_from_a_cursor(runner: Driver) -> None:
     fence = held(runner, "task-1")
-    assert runner.run(tell(fence.worker_id, [Told(fence, "log", {"n": n}) for n in range(5)])) == 5
+    assert runner.run(tell(fence.worker_id, [Told(fence, 1, "log", {"n": n}) for n in range(5)])) == 5
     events = runner.run(stream("task-1"))
     assert [(e.event, e.data, e.attempt) for e in events] == [("log", {"n": n}, 1) for n in range(5)]
     assert [e.data["n"] for e in runner.run(stream("task-1", events[1].cursor))] == [2, 3, 4]
@@ -34,10 +35,10 @@ def test_an_item_that_is_lost_tells_nothing_and_its_neighbour_does(runner: Drive
     lost = held(runner, "lost")
     kept = held(runner, "kept")
     stale = Fence(lost.item_id, lost.worker_id, uuid4())
-    assert runner.run(tell(lost.worker_id, [Told(stale, "log", {"n": 1})])) == 0
-    assert runner.run(tell(kept.worker_id, [Told(kept, "log", {"n": 2}), Told(lost, "log", {"n": 3})])) == 1
+    assert runner.run(tell(lost.worker_id, [Told(stale, 1, "log", {"n": 1})])) == 0
+    assert runner.run(tell(kept.worker_id, [Told(kept, 1, "log", {"n": 2}), Told(lost, 1, "log", {"n": 3})])) == 1
     runner.run(release(lost.worker_id, [(lost.item_id, lost.token)]))
-    assert runner.run(tell(lost.worker_id, [Told(lost, "log", {"n": 3})])) == 0
+    assert runner.run(tell(lost.worker_id, [Told(lost, 1, "log", {"n": 3})])) == 0
     assert runner.run(stream("lost")) == ()
     assert [e.data for e in runner.run(stream("kept"))] == [{"n": 2}]
 
@@ -47,7 +48,7 @@ def test_an_event_waits_for_those_that_may_still_come_before_it(runner: Driver, 
     note = "SELECT agentos.note('task-1', NULL, %s, NULL, NULL, '{}')"
     with psycopg.connect(database_dsn) as slow:
         slow.execute(note, ["first"])
-        runner.run(tell(fence.worker_id, [Told(fence, "log", {})]))
+        runner.run(tell(fence.worker_id, [Told(fence, 1, "log", {})]))
         assert runner.run(stream("task-1")) == ()  # `first` is not committed, and comes before
         slow.commit()
     assert [e.event for e in runner.run(stream("task-1"))] == ["first", "log"]
@@ -57,3 +58,11 @@ def test_an_event_waits_for_those_that_may_still_come_before_it(runner: Driver, 
 def test_what_is_no_cursor_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidInput, match="not a cursor"):
         stream("task-1", cursor)
+
+
+def test_an_item_that_this_attempt_has_parked_still_tells(runner: Driver, conn: psycopg.Connection[Any]) -> None:
+    fence = held(runner, "task-1")
+    conn.execute("SELECT agentos.park(%s, %s, %s, 'signal', NULL)", [fence.worker_id, fence.item_id, fence.token])
+    assert runner.run(tell(fence.worker_id, [Told(fence, 1, "log", {"n": 1})])) == 1
+    assert runner.run(tell(fence.worker_id, [Told(fence, 2, "log", {"n": 2})])) == 0
+    assert [(e.data, e.attempt) for e in runner.run(stream("task-1"))] == [({"n": 1}, 1)]

@@ -59,6 +59,25 @@ async def slow(ctx: TaskContext, go: str) -> None:
     ctx.log("second")
 
 
+@app.task("parks")
+async def parks(ctx: TaskContext) -> None:
+    ctx.log(f"attempt {ctx.attempt}")
+    await ctx.wait_for("go")
+    ctx.log("went on")
+
+
+async def test_what_was_told_just_before_parking_is_told(database_dsn: str) -> None:
+    async with serving(app, database_dsn):
+        handle = await asyncio.to_thread(app.submit, "parks")
+        seen = []
+        async for event in handle.aevents():
+            if event.event == "log":
+                seen.append(event.data["message"])
+            if seen == ["attempt 1"]:
+                await asyncio.to_thread(app.signal, handle.task_id, "go")
+    assert seen == ["attempt 1", "attempt 2", "went on"]
+
+
 async def test_what_a_handler_tells_is_followed_in_order(database_dsn: str) -> None:
     async with serving(app, database_dsn):
         handle = await asyncio.to_thread(app.submit, "told")

@@ -37,9 +37,9 @@ class Telling:
         self._writing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, fence: Fence, event: str, data: dict[str, Any]) -> None:
+    def add(self, fence: Fence, attempt: int, event: str, data: dict[str, Any]) -> None:
         """Remember it for the next write. Of an item's progress only the newest is kept, its tokens are joined."""
-        told = Told(fence, event, data)
+        told = Told(fence, attempt, event, data)
         with self._lock:
             if not self._joined(told):
                 self._told.append(told)
@@ -72,7 +72,7 @@ class Telling:
                 return True
             if told.event == "tokens" == last.event and _joinable(last.data, told.data):
                 self._told[at] = Told(
-                    told.fence, "tokens", {**last.data, "text": last.data["text"] + told.data["text"]}
+                    told.fence, told.attempt, "tokens", {**last.data, "text": last.data["text"] + told.data["text"]}
                 )
                 return True
             return False

@@ -19,6 +19,7 @@ class Told:
     """Something a handler told: `event` is `progress`, `log` or `tokens`; `data` the JSON of an object."""
 
     fence: Fence
+    attempt: int
     event: str
     data: Any
 
@@ -39,13 +40,19 @@ class StreamEvent:
 
 def tell(worker_id: int, told: Sequence[Told]) -> Call[int]:
     """Write events of items this worker holds, in this order. Returns how many: items it lost tell nothing."""
-    fences = {each.fence.item_id: each.fence for each in told}
+    items = {each.fence.item_id: each for each in told}
     text = canonical_text(
         [{"item_id": each.fence.item_id, "event": each.event, "data": each.data} for each in told], what="events"
     )
     return Call(
-        "SELECT agentos.tell($1::bigint, $2::bigint[], $3::uuid[], $4::text) AS n",
-        (worker_id, list(fences), [fence.token for fence in fences.values()], text),
+        "SELECT agentos.tell($1::bigint, $2::bigint[], $3::uuid[], $4::integer[], $5::text) AS n",
+        (
+            worker_id,
+            list(items),
+            [each.fence.token for each in items.values()],
+            [each.attempt for each in items.values()],
+            text,
+        ),
         lambda rows: int(rows[0]["n"]),
     )
 

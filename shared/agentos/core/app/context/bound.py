@@ -62,7 +62,7 @@ class Bound:
     @functools.cached_property
     def log(self) -> TaskLog:
         """`ctx.log("message", field=value)`: a log line, and an event of the task."""
-        return TaskLog(self._scope.lease.fence, self._telling)
+        return TaskLog(self._scope.lease.fence, self.attempt, self._telling)
 
     def enter(self) -> None:
         """The handler runs in the task that calls this: what it awaits itself is all that it does."""

@@ -23,12 +23,12 @@ class Progress(Bound):
         if self._telling is not None:
             said = {"done": done, "total": total, "message": None if message is None else redact(message)}
             data = {name: value for name, value in said.items() if value is not None}
-            self._telling.add(self._scope.lease.fence, "progress", checked(data, "progress"))
+            self._telling.add(self._scope.lease.fence, self.attempt, "progress", checked(data, "progress"))
 
     def tell_tokens(self, call: str, text: str) -> None:
         """Tokens of a model's output as they come; `call` is the operation. `ctx.llm` with a stream does this."""
         if self._telling is not None and text:
-            self._telling.add(self._scope.lease.fence, "tokens", {"call": call, "text": text})
+            self._telling.add(self._scope.lease.fence, self.attempt, "tokens", {"call": call, "text": text})
 
 
 class BlockingProgress(BlockingBound[Progress]):

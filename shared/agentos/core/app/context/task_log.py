@@ -19,8 +19,9 @@ class TaskLog:
     events.
     """
 
-    def __init__(self, fence: Fence, telling: Telling | None) -> None:
+    def __init__(self, fence: Fence, attempt: int, telling: Telling | None) -> None:
         self._fence = fence
+        self._attempt = attempt
         self._telling = telling
         self._logger = get_logger("agentos.handler")
 
@@ -46,7 +47,7 @@ class TaskLog:
         getattr(self._logger, level)(message, **fields)
         if self._telling is not None:
             data = {"level": level, "message": redact(message), **({"fields": fields} if fields else {})}
-            self._telling.add(self._fence, "log", checked(data, "log line"))
+            self._telling.add(self._fence, self._attempt, "log", checked(data, "log line"))
 
 
 def checked(data: dict[str, Any], what: str) -> dict[str, Any]:
