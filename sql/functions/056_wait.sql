@@ -74,6 +74,7 @@ BEGIN
     IF p_wait.reason = 'signal' THEN
         v_result := agentos.take_signal(p_wait.task_id, p_wait.name, p_wait.ledger_key);
     END IF;
+    IF p_wait.reason = 'children' THEN RETURN agentos.children_result(p_wait.ledger_key); END IF;
     IF v_result IS NULL AND p_wait.wake_at <= agentos.clock() THEN
         v_result := agentos.time_over(p_wait.reason);
     END IF;

@@ -7,7 +7,7 @@ DECLARE v_ended bigint[];
 BEGIN
     PERFORM agentos.enter_fence(), agentos.require_task(p_task);
     INSERT INTO agentos.task_heads (task_id) VALUES (p_task) ON CONFLICT DO NOTHING;
-    PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = p_task FOR UPDATE;
+    PERFORM agentos.lock_family(ARRAY[p_task]);
     IF (SELECT t.status FROM agentos.tasks t WHERE t.task_id = p_task) IN ('completed', 'failed', 'cancelled') THEN
         RETURN 0;
     END IF;
@@ -32,6 +32,7 @@ BEGIN
        SET open_items = t.open_items - cardinality(v_ended), failed_items = t.failed_items + cardinality(v_ended),
            status = 'failed', reason = p_reason, finished_at = agentos.clock()
      WHERE t.task_id = p_task AND t.status IS NULL;
+    PERFORM agentos.wake_parents(ARRAY[p_task]);
     PERFORM agentos.note(p_task, NULL, 'given_up', NULL, p_worker, json_build_object('reason', p_reason));
     RETURN cardinality(v_ended);
 END $$;

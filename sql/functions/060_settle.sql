@@ -9,9 +9,9 @@ BEGIN
     v_tasks := ARRAY(
         SELECT t.task_id FROM agentos.task_heads t
          WHERE t.task_id IN (SELECT w.task_id FROM agentos.work_items w WHERE w.item_id = ANY (p_items))
-           AND t.open_items IS NOT NULL
-         ORDER BY t.task_id FOR UPDATE);
+           AND t.open_items IS NOT NULL);
     IF cardinality(v_tasks) = 0 THEN RETURN; END IF;
+    PERFORM agentos.lock_family(v_tasks);
     IF p_completed THEN
         PERFORM agentos.ready_dependants(p_items);
     ELSE
@@ -27,7 +27,8 @@ BEGIN
 END $$;
 
 -- Heads with nothing open, or cancelled with nothing running, get their final status; the caller has locked them.
-CREATE FUNCTION agentos.finish_tasks(p_tasks text[]) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION agentos.finish_tasks(p_tasks text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     UPDATE agentos.task_heads t
        SET status = CASE WHEN t.cancel_requested THEN 'cancelled' WHEN t.failed_items > 0 THEN 'failed' ELSE 'completed' END,
            reason = CASE WHEN t.cancel_requested THEN coalesce(t.reason, 'cancelled')
@@ -38,8 +39,9 @@ CREATE FUNCTION agentos.finish_tasks(p_tasks text[]) RETURNS void LANGUAGE sql A
            finished_at = agentos.clock()
      WHERE t.task_id = ANY (p_tasks) AND t.status IS NULL
        AND (t.open_items = 0 OR t.cancel_requested AND NOT EXISTS (
-                SELECT 1 FROM agentos.work_items w JOIN agentos.lease_held h USING (item_id) WHERE w.task_id = t.task_id))
-$$;
+                SELECT 1 FROM agentos.work_items w JOIN agentos.lease_held h USING (item_id) WHERE w.task_id = t.task_id));
+    PERFORM agentos.wake_parents(p_tasks);
+END $$;
 
 CREATE FUNCTION agentos.ready_dependants(p_items bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE v_dependants bigint[];

@@ -1,6 +1,6 @@
 -- What people do to tasks.
 
--- Sets a flag; it never searches ready rows. Parked items end now, running ones when their worker's next beat or fence
+-- Sets a flag, on its children too; it never searches ready rows. Parked items end now, running ones when their worker's next beat or fence
 -- tells it, ready ones when they are claimed. Returns the task's status. What is held is looked for before the status:
 -- the completion of a one-item task takes no head lock, and one that came between would be called cancelled.
 CREATE FUNCTION agentos.cancel_task(p_task text, p_reason text) RETURNS text LANGUAGE plpgsql AS $$
@@ -8,7 +8,7 @@ DECLARE v_status text; v_ended bigint[]; v_held boolean;
 BEGIN
     PERFORM agentos.require_task(p_task);
     INSERT INTO agentos.task_heads (task_id) VALUES (p_task) ON CONFLICT DO NOTHING;
-    PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = p_task FOR UPDATE;
+    PERFORM agentos.lock_family(agentos.descendants(p_task));
     v_held := EXISTS (SELECT 1 FROM agentos.work_items w JOIN agentos.lease_held h USING (item_id) WHERE w.task_id = p_task);
     SELECT t.status INTO v_status FROM agentos.tasks t WHERE t.task_id = p_task;
     IF v_status IN ('completed', 'failed', 'cancelled') THEN RETURN v_status; END IF;
@@ -18,6 +18,7 @@ BEGIN
     IF NOT v_held THEN
         UPDATE agentos.task_heads t SET status = 'cancelled', finished_at = agentos.clock() WHERE t.task_id = p_task;
     END IF;
+    PERFORM agentos.cancel_children(p_task, p_reason), agentos.wake_parents(ARRAY[p_task]);
     PERFORM agentos.note(p_task, NULL, 'cancelled', NULL, NULL, json_build_object('reason', p_reason));
     RETURN CASE WHEN v_held THEN 'running' ELSE 'cancelled' END;
 END $$;
@@ -56,7 +57,7 @@ BEGIN
         SELECT p_task, g.item_id, agentos.clock(), 'retried', g.attempt, g.worker_id,
                json_build_object('status', g.status, 'error', g.error) FROM gone g)
     SELECT coalesce(array_agg(item_id), '{}') FROM gone INTO v_items;
-    PERFORM agentos.forget_refusals(v_items);
+    PERFORM agentos.forget_refusals(v_items), agentos.retry_children(p_task, v_items);
     PERFORM agentos.reopen(p_task, v_items);
     UPDATE agentos.task_heads t SET status = NULL, reason = NULL, finished_at = NULL, cancel_requested = false, failed_items = 0,
            open_items = CASE WHEN t.open_items IS NULL THEN NULL ELSE agentos.count_open(p_task) END WHERE t.task_id = p_task;

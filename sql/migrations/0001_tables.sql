@@ -34,8 +34,12 @@ CREATE TABLE agentos.task_heads (
     status           text CHECK (status IN ('completed', 'failed', 'cancelled')),
     reason           text,
     cancel_requested boolean NOT NULL DEFAULT false,
-    finished_at      timestamptz
+    finished_at      timestamptz,
+    parent_task      text,                            -- of a child task: who waits for it, or may
+    parent_item      bigint
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = off);
+
+CREATE INDEX task_heads_parent ON agentos.task_heads (parent_task) WHERE parent_task IS NOT NULL;
 
 CREATE SEQUENCE agentos.item_ids AS bigint;
 CREATE SEQUENCE agentos.ready_seqs AS bigint CACHE 64;

@@ -1,5 +1,6 @@
 """Waits and what ends them, at the engine: nothing is lost between a wait and its signal."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
@@ -9,7 +10,7 @@ import pytest
 from tests.drivers import Driver, Session
 from tests.store import engine
 
-from agentos.store.calls import coordinator, ledger, tasks, timeline, waits, workers
+from agentos.store.calls import coordinator, items, ledger, tasks, timeline, waits, workers
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.calls.waits import WaitReply
 from agentos.store.errors import SeveralQuestions, StaleAnswer, TaskCancelled, TaskFinished, UnknownOption
@@ -150,6 +151,90 @@ def test_a_cancelled_task_waits_for_nothing_and_takes_no_signal(runner: Driver, 
     runner.run(tasks.cancel_task("task-1"))
     with pytest.raises(TaskCancelled):
         runner.run(wait_call(worker, again, "w2", name="go"))
+
+
+def spawned(runner: Driver, worker: engine.Worker, item: ClaimedItem, child: str) -> str:
+    call = engine.tool_call(f"spawn-{child}", item.task_id, item.item_id, tool_name="@spawn")
+    plan = '[{"key":"main","kind":"shell","payload":{}}]'
+    made = waits.spawn(call, worker.fence(item), child=child, title=child, queue="default", priority=0, items=plan)
+    return runner.run(made)
+
+
+def gather_call(worker: engine.Worker, item: ClaimedItem, *children: str) -> Any:
+    call = engine.tool_call(
+        "gather", item.task_id, item.item_id, tool_name="@gather", arguments=json.dumps({"children": children})
+    )
+    return waits.wait(call, worker.fence(item))
+
+
+@pytest.mark.parametrize("end", ["complete", "fail", "cancel", "give_up", "quarantine", "skip"])
+def test_whatever_ends_the_last_child_wakes_its_parent_in_the_same_commit(runner: Driver, end: str) -> None:
+    worker, item = one_item(runner)
+    assert [spawned(runner, worker, item, name) for name in ("a", "b", "a")] == ["a", "b", "a"]
+    assert runner.run(gather_call(worker, item, "b", "a")).verdict == "parked"
+    (first, second) = worker.claim(2)
+    worker.complete(first, result="1")
+    assert engine.place(runner) == "waiting"
+    match end:
+        case "complete":
+            worker.complete(second, result="2")
+        case "fail":
+            runner.run(items.fail(worker.fence(second), engine.ERROR, terminal=True))
+        case "cancel":
+            runner.run(tasks.cancel_task("b"))
+            runner.run(items.fail(worker.fence(second), engine.ERROR, terminal=True, status="cancelled"))
+        case "give_up":
+            runner.run(items.release(worker.worker_id, [(second.item_id, second.token)]))
+            runner.run(tasks.give_up("b", worker.worker_id, "enough"))
+        case "quarantine":
+            for _ in range(3):
+                engine.crash(runner, worker)
+                worker = engine.register(runner, ttl_s=7200)
+                worker.claim_solo()
+        case "skip":
+            runner.run(items.expand(worker.fence(second), '[{"key":"c","kind":"shell","depends_on":["main"]}]'))
+            runner.run(items.fail(worker.fence(second), engine.ERROR, terminal=True))
+    assert engine.place(runner) == "ready"
+    (again,) = worker.claim() or worker.claim_solo()
+    told = runner.run(gather_call(worker, again, "b", "a")).result["children"]
+    expected = {"complete": "completed", "cancel": "cancelled"}.get(end, "failed")
+    assert [(each["task_id"], each["status"]) for each in told] == [("b", expected), ("a", "completed")]
+    assert told[1]["result"] == 1
+
+
+@pytest.mark.parametrize("first", ["gather", "complete"])
+def test_a_gather_and_the_end_of_the_last_child_at_once_find_each_other(
+    runner: Driver, conn: psycopg.Connection[Any], first: str
+) -> None:
+    worker, item = one_item(runner)
+    spawned(runner, worker, item, "a")
+    (child,) = worker.claim()
+    one, two = runner.session(), runner.session()
+    steps: dict[str, Any] = {
+        "gather": gather_call(worker, item, "a"),
+        "complete": items.complete(worker.worker_id, [(child.item_id, child.token, "5")]),
+    }
+    one.begin()
+    one.run(steps.pop(first))
+    with ThreadPoolExecutor(1) as pool:
+        blocked = pool.submit(two.run, next(iter(steps.values())))
+        engine.wait_until_blocked(conn, two.pid)
+        one.commit()
+        blocked.result(10)
+    if first == "gather":
+        (item,) = worker.claim()
+    assert runner.run(gather_call(worker, item, "a")).result["children"][0]["result"] == 5
+
+
+def test_a_cancelled_parent_makes_no_child_and_a_cancel_reaches_grandchildren(runner: Driver) -> None:
+    worker, item = one_item(runner)
+    spawned(runner, worker, item, "a")
+    (child,) = worker.claim()
+    spawned(runner, worker, child, "aa")
+    runner.run(tasks.cancel_task("task-1"))
+    assert [engine.status(runner, task) for task in ("task-1", "a", "aa")] == ["running", "running", "cancelled"]
+    with pytest.raises(TaskCancelled):
+        spawned(runner, worker, item, "b")
 
 
 def test_several_questions_are_answered_by_their_ids(runner: Driver) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from tests.worker.inprocess import outcome, serving
-from tests.worker.pool import Sweeping
+from tests.worker.pool import ALL_DUE, Sweeping
 
 from agentos.core.app import App, BlockingContext, TaskContext, TaskHandle
 from agentos.core.parked import Parked
 from agentos.store.calls import tasks
 from agentos.store.calls.ledger import ledger_history
 from agentos.store.connect import Database
-from agentos.store.errors import StaleAnswer, TaskFailed, WaitTimeout
+from agentos.store.errors import ChildFailed, StaleAnswer, TaskFailed, WaitTimeout
 
 
 async def until(condition: Callable[[], Any]) -> Any:
@@ -243,6 +243,91 @@ async def test_code_that_catches_everything_does_not_go_on_with_a_parked_item(da
         await handle.asignal("a", "heard")
         assert await outcome(handle) == "heard"
     assert after == [1]
+
+
+async def test_children_are_made_once_and_gathered_in_their_order(database_dsn: str, db: Database) -> None:
+    app, runs = App(dsn=database_dsn), []
+
+    @app.task("parent", max_attempts=2)
+    async def parent(ctx: TaskContext) -> Any:
+        runs.append(ctx.attempt)
+        children = [await ctx.spawn("child", {"n": n}, key=f"c{n}") for n in range(3)]
+        children.append(await ctx.spawn("child", {"n": 9}))
+        if len(runs) == 1:
+            raise ValueError("after the children were made")
+        assert await ctx.gather() == []
+        return await ctx.gather(*children)
+
+    @app.task("child", max_attempts=1)
+    async def child(ctx: TaskContext, n: int) -> int:
+        return n * 10
+
+    async with serving(app, database_dsn, concurrency=1):
+        handle = app.submit("parent")
+        await until(lambda: runs)
+        db.run(ALL_DUE)
+        with Sweeping(db, hurry=True):
+            assert await outcome(handle) == [0, 10, 20, 90]
+    made = db.run(tasks.list_tasks())
+    assert sorted(task.kind or "" for task in made) == ["child"] * 4 + ["parent"]
+
+
+async def test_a_child_that_failed_fails_its_parent_with_its_reason_and_a_retry_runs_it_again(
+    database_dsn: str, db: Database
+) -> None:
+    app, broken = App(dsn=database_dsn), [True]
+
+    @app.task("parent")
+    async def parent(ctx: TaskContext, keep: bool) -> Any:
+        children = [await ctx.spawn("child", {"n": n}) for n in range(2)]
+        told = await ctx.gather(*children, return_exceptions=keep)
+        return [str(each) if isinstance(each, ChildFailed) else each for each in told]
+
+    @app.task("child", max_attempts=1)
+    async def child(ctx: TaskContext, n: int) -> int:
+        if n and broken[0]:
+            raise ValueError("it is broken")
+        return n
+
+    async with serving(app, database_dsn):
+        told = await outcome(app.submit("parent", {"keep": True}))
+        assert told[0] == 0
+        assert "(child) failed: main: it is broken" in told[1]
+        handle = app.submit("parent", {"keep": False})
+        error = await outcome(handle)
+        assert isinstance(error, TaskFailed)
+        assert "it is broken" in str(error)
+        broken[0] = False
+        db.run(tasks.retry_task(handle.task_id))
+        app.wake()
+        assert await outcome(handle) == [0, 1]
+
+
+async def test_a_cancel_reaches_the_children_wherever_they_are(database_dsn: str, db: Database) -> None:
+    app, told = App(dsn=database_dsn), []
+
+    @app.task("parent")
+    def parent(ctx: BlockingContext) -> Any:
+        return ctx.gather(ctx.spawn("child", {"how": "run"}), ctx.spawn("child", {"how": "wait"}))
+
+    @app.task("child")
+    async def child(ctx: TaskContext, how: str) -> None:
+        if how == "wait":
+            await ctx.wait_for("never")
+        try:
+            told.append("runs")
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            told.append("cancelled")
+            raise
+
+    async with serving(app, database_dsn, beat_s=0.1):
+        handle = app.submit("parent")
+        await parked(handle)
+        await until(lambda: told and {t.status for t in db.run(tasks.list_tasks())} == {"waiting", "running"})
+        assert handle.cancel() == "cancelled"
+        await until(lambda: {t.status for t in db.run(tasks.list_tasks())} == {"cancelled"})
+    assert told == ["runs", "cancelled"]
 
 
 async def test_a_plain_handler_waits_as_a_row_and_its_threads_in_the_slot(database_dsn: str, db: Database) -> None:

@@ -128,8 +128,8 @@ class ItemScope:
         """
         tool = self._tool(name, policy, execute).treated(on_doubt, probe)
         identity = self.identify(name, arguments, key=key)
-        if key is None and self.resumed_ordinal and not tool.policy.repeats_safely:
-            yield from self._refuse_if_before(name, identity.arguments, identity.key)
+        if not tool.policy.repeats_safely:
+            yield from self.refuse_if_before(identity)
         execute_it = self.guarded(with_arguments(tool.run, arguments))
         yield from self.may_begin()
         with self.branches.call():
@@ -164,8 +164,11 @@ class ItemScope:
         if self._before_effect is not None:
             yield from invoke(self._before_effect)
 
-    def _refuse_if_before(self, name: str, arguments: str, key: str) -> Flow[None]:
+    def refuse_if_before(self, call: CallIdentity) -> Flow[None]:
         """A handler that starts over although it was given a snapshot would repeat its side effects: refuse."""
+        if call.call_key is not None or not self.resumed_ordinal:
+            return
+        name, arguments, key = call.tool_name, call.arguments, call.key
         before = yield from do(ledger.ledger_before(self.item.item_id, name, arguments, self.resumed_ordinal, key))
         if before is not None:
             raise CallBeforeCheckpoint(

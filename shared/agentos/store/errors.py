@@ -319,8 +319,12 @@ class ApprovalRejected(NonRetryable):
     """A person said no to what `ctx.approval` asked. Not caught, it fails the item at once."""
 
 
-class WaitTimeout(AgentOSError, TimeoutError):
-    """Nothing ended `ctx.wait_for` or `ctx.approval` within its `timeout_s`."""
+class ChildFailed(NonRetryable):
+    """A child task failed or was cancelled: raised by `ctx.gather`, with the child's reason."""
+
+
+class WaitTimeout(NonRetryable, TimeoutError):
+    """Nothing ended `ctx.wait_for` or `ctx.approval` within its `timeout_s`. It is recorded so: no retry mends it."""
 
 
 class ToolTimeout(AgentOSError):

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from agentos.core.app import Handler
 from agentos.core.app.context import TaskContext
 from agentos.core.lease import Lease, holding
 from agentos.core.logs import bind_item, get_logger
@@ -132,6 +133,10 @@ class Execution:
         """While draining a checkpoint is where a handler stops."""
         if self.draining:
             raise HandedBack
+
+    def handler(self, kind: str) -> Handler | None:
+        """What the app has registered for a kind: how a child task of it runs."""
+        return self._options.app.handlers.get(kind)
 
     # -- how an attempt ends --
 

@@ -64,6 +64,25 @@ def ask(
     )  # fmt: skip
 
 
+def spawn(
+    call: CallIdentity, fence: Fence, *, child: str, title: str, queue: str, priority: int, items: str
+) -> Call[str]:
+    """Create a child task of one item and record the call, in one commit. `items`: JSON text, as in `create_task`.
+
+    Returns the child's id: the one recorded, if the call was. Raises LeaseLost, TaskCancelled; TaskExists: if a task
+    that is not this call's has the id.
+    """
+    return Call(
+        "SELECT agentos.spawn($1::text, $2::text, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::integer, $8::integer,"
+        " $9::text, $10::text, $11::text, $12::text, $13::integer, $14::text) AS child",
+        (
+            call.key, call.task_id, fence.item_id, fence.worker_id, fence.token, call.call_key, call.ordinal, call.nth,
+            call.arguments, child, title, queue, priority, items,
+        ),
+        lambda rows: str(rows[0]["child"]),
+    )  # fmt: skip
+
+
 def answer(
     task_id: str, approved: bool, by: str, *, question: str | None = None, option: str | None = None,
     shown_sha256: str | None = None,

@@ -32,6 +32,9 @@ class Guard(Protocol):
     def after_checkpoint(self) -> None:
         """Raises when the worker drains: the work is saved, another host goes on."""
 
+    def handler(self, kind: str) -> Any:
+        """What this process has registered for a kind, or None."""
+
 
 class Bound:
     """A context bound to one attempt at one item.

@@ -1,15 +1,15 @@
 """What a handler is given: the item's snapshot and the calls that make its work durable, one part a file."""
 
 from agentos.core.app.context.calls import BlockingCalls, Calls
+from agentos.core.app.context.children import BlockingChildren, Children
 from agentos.core.app.context.models import BlockingModels, Models
 from agentos.core.app.context.progress import BlockingProgress, Progress
-from agentos.core.app.context.waits import BlockingWaits, Waits
 from agentos.core.app.context.work import BlockingWork, Work
 
 
-class TaskContext(Calls, Models, Waits, Work, Progress):
+class TaskContext(Calls, Models, Children, Work, Progress):
     """Passed to every async handler as its first argument."""
 
 
-class BlockingContext(BlockingCalls, BlockingModels, BlockingWaits, BlockingWork, BlockingProgress):
+class BlockingContext(BlockingCalls, BlockingModels, BlockingChildren, BlockingWork, BlockingProgress):
     """Passed to plain (`def`) handlers, which run in a thread: the same calls, blocking."""

@@ -1,0 +1,70 @@
+"""Child tasks: their own attempts, checkpoints and workers, one call to make and one to wait."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from agentos.core.app.arguments import bind
+from agentos.core.app.context.waits import BlockingWaits, Waits
+from agentos.core.flows import children
+from agentos.core.flows.children import Child, NewChild
+
+
+class Children(Waits):
+    """`ctx.spawn`, `ctx.gather`."""
+
+    async def spawn(
+        self, kind: str, payload: Mapping[str, Any] | None = None, *, key: str | None = None, title: str | None = None,
+        queue: str | None = None, priority: int = 0, max_attempts: int | None = None, timeout_s: float | None = None,
+    ) -> Child:  # fmt: skip
+        """Create a child task, once: an attempt that makes the same call again gets the same child.
+
+        Told like a tool call: by `key`, or by kind, payload and place in the program. Cancelling this task cancels it.
+        Raises InvalidArguments: if the payload does not fit. CallBeforeCheckpoint, TaskCancelled, LeaseLost.
+        """
+        handler = self._guard.handler(kind)
+        given = dict(payload or {})
+        if handler is not None:
+            bind(kind, handler.function, given)
+        new = NewChild(
+            kind, given, title or kind, queue or (handler.queue if handler else "default"), priority,
+            max_attempts or (handler.max_attempts if handler else 5),
+            timeout_s or (handler.timeout_s if handler else None),
+        )  # fmt: skip
+        return await self._run(children.spawn(self._scope, new, key))
+
+    async def gather(self, *spawned: Child, return_exceptions: bool = False) -> list[Any]:
+        """Wait, as a row, until all these children have ended; their results in this order.
+
+        Raises ChildFailed, with the child's reason: for the first of them that failed or was cancelled, once all have
+        ended; with `return_exceptions` it takes the place of the result. Not caught, it fails this item at once.
+        """
+        if not spawned:
+            return []
+        wait = children.gather(self._scope, spawned, return_exceptions=return_exceptions)
+        return cast(list[Any], await self._wait_out(wait))
+
+
+class BlockingChildren(BlockingWaits):
+    """The same, blocking."""
+
+    def spawn(
+        self, kind: str, payload: Mapping[str, Any] | None = None, *, key: str | None = None, title: str | None = None,
+        queue: str | None = None, priority: int = 0, max_attempts: int | None = None, timeout_s: float | None = None,
+    ) -> Child:  # fmt: skip
+        """As `TaskContext.spawn`."""
+        context = cast(Children, self._context)
+        return self._wait(
+            context.spawn(
+                kind, payload, key=key, title=title, queue=queue, priority=priority, max_attempts=max_attempts,
+                timeout_s=timeout_s,
+            )
+        )  # fmt: skip
+
+    def gather(self, *spawned: Child, return_exceptions: bool = False) -> list[Any]:
+        """As `TaskContext.gather`."""
+        if not spawned:
+            return []
+        return cast(
+            list[Any],
+            self._wait_out(lambda scope: children.gather(scope, spawned, return_exceptions=return_exceptions)),
+        )

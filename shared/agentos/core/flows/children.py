@@ -1,0 +1,85 @@
+"""Child tasks: made once per call, whatever dies; and waited for together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentos.core.flows.patience import insist
+from agentos.core.flows.waits import Wait
+from agentos.core.scope import ItemScope
+from agentos.store.calls import waits
+from agentos.store.canonical import canonical_text
+from agentos.store.errors import ChildFailed, InvalidInput
+from agentos.store.run import Flow
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child task: pass it to `ctx.gather`. Its id is made of the call, so an attempt that makes the call again gets
+    the same one.
+    """
+
+    task_id: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewChild:
+    """How a child runs. `max_attempts`, `timeout_s`: None: as its handler says, or the defaults of `submit`."""
+
+    kind: str
+    payload: Mapping[str, Any]
+    title: str
+    queue: str
+    priority: int
+    max_attempts: int
+    timeout_s: float | None
+
+    def items(self) -> str:
+        """JSON text of its one item."""
+        item = {"key": "main", "kind": self.kind, "payload": dict(self.payload), "max_attempts": self.max_attempts}
+        if self.timeout_s is not None:
+            item["timeout_s"] = self.timeout_s
+        return canonical_text([item], what="payload")
+
+
+def spawn(scope: ItemScope, new: NewChild, key: str | None) -> Flow[Child]:
+    """Raises CallBeforeCheckpoint: if an unkeyed one was made before the checkpoint this attempt resumed from."""
+    told = {"kind": new.kind, "payload": dict(new.payload)}
+    identity = scope.identify("@spawn", told, key=key)
+    yield from scope.refuse_if_before(identity)
+    made = yield from insist(
+        waits.spawn(
+            identity, scope.fence, child=f"task-{identity.key[:32]}", title=new.title, queue=new.queue,
+            priority=new.priority, items=new.items(),
+        )
+    )  # fmt: skip
+    return Child(made, new.kind)
+
+
+def gather(scope: ItemScope, children: Sequence[Child], *, return_exceptions: bool) -> Wait:
+    """Waits until all have ended. Raises InvalidInput: if one of them is no child."""
+    if strange := [each for each in children if not isinstance(each, Child)]:
+        raise InvalidInput(f"{strange[0]!r:.80} is no child task", hint="pass what ctx.spawn returned")
+    identity = scope.identify("@gather", {"children": [each.task_id for each in children]})
+
+    def read(result: Any) -> list[Any]:
+        ended = [_result(child, told) for child, told in zip(children, result["children"], strict=True)]
+        if not return_exceptions:
+            for each in ended:
+                if isinstance(each, ChildFailed):
+                    raise each
+        return ended
+
+    return Wait(lambda park: waits.wait(identity, scope.fence, park=park), read)
+
+
+def _result(child: Child, told: Mapping[str, Any]) -> Any:
+    if told["status"] == "completed":
+        return told["result"]
+    reason = told["reason"] or "no reason given"
+    return ChildFailed(
+        f"the child task {child.task_id} ({child.kind}) {'failed' if told['status'] == 'failed' else 'was cancelled'}: "
+        f"{reason}",
+        hint=f"agentos show {child.task_id}",
+    )

@@ -1,0 +1,92 @@
+-- Child tasks: made under their parent's fence, told in the parent's ledger, and waited for as a row.
+-- A task that is a child has a counted head, which names the parent: the end of any other task costs nothing for it.
+
+-- Makes a child and records the call, in one commit. The same call finds the same child. Returns its id.
+CREATE FUNCTION agentos.spawn(p_key text, p_task text, p_item bigint, p_worker bigint, p_token uuid, p_call_key text,
+                              p_ordinal integer, p_nth integer, p_arguments text, p_child text, p_title text, p_queue text,
+                              p_priority integer, p_items text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE v_child text; v_items integer;
+BEGIN
+    PERFORM agentos.fence_live(p_item, p_worker, p_token), agentos.lock_head(p_task);
+    PERFORM agentos.fence_live(p_item, p_worker, p_token);  -- again under the head's lock, which a cancel takes
+    UPDATE agentos.tool_ledger l SET replays = l.replays + 1 WHERE l.ledger_key = p_key RETURNING l.result ->> 'task_id' INTO v_child;
+    IF FOUND THEN RETURN v_child; END IF;
+    PERFORM agentos.insert_record(p_child, p_items::json -> 0 ->> 'kind', p_title, p_items::json -> 0 -> 'payload', p_queue);
+    INSERT INTO agentos.task_heads (task_id, open_items, parent_task, parent_item) VALUES (p_child, 0, p_task, p_item);
+    v_items := agentos.insert_items(p_child, p_queue, p_items, agentos.rank_of(agentos.clock(), p_priority));
+    UPDATE agentos.task_heads t SET open_items = v_items WHERE t.task_id = p_child;
+    INSERT INTO agentos.tool_ledger (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, arguments, state, on_doubt,
+        idempotency_key, produces, result, worker_id, token, call_token, begun_at, finished_at, expires_at)
+    VALUES (p_key, p_task, p_item, '@spawn', p_call_key, p_ordinal, p_nth, p_arguments::json, 'finished', 'retry', p_key, '[]',
+            json_build_object('task_id', p_child), p_worker, p_token, gen_random_uuid(), agentos.clock(), agentos.clock(),
+            'infinity');
+    RETURN p_child;
+END $$;
+
+-- How the children of a gather ended, in its order; null: one of them has not.
+CREATE FUNCTION agentos.children_result(p_key text) RETURNS json LANGUAGE sql AS $$
+    SELECT CASE WHEN bool_and(t.status IS NOT NULL) THEN json_build_object('children', json_agg(json_build_object(
+               'task_id', c.task_id, 'status', t.status, 'reason', t.reason, 'result', agentos.child_result(c.task_id))
+               ORDER BY c.n)) END
+      FROM agentos.tool_ledger l
+     CROSS JOIN LATERAL json_array_elements_text(l.arguments -> 'children') WITH ORDINALITY AS c(task_id, n)
+      LEFT JOIN agentos.task_heads t ON t.task_id = c.task_id
+     WHERE l.ledger_key = p_key
+$$;
+
+-- Of a child of one item its result; of one that grew an object of them by key.
+CREATE FUNCTION agentos.child_result(p_task text) RETURNS json LANGUAGE sql AS $$
+    SELECT CASE WHEN count(*) = 1 THEN (array_agg(o.result))[1]
+                ELSE json_object_agg(coalesce(w.key, w.seq::text), o.result ORDER BY w.seq) END
+      FROM agentos.work_items w LEFT JOIN agentos.outcomes o USING (item_id) WHERE w.task_id = p_task
+$$;
+
+-- Some of these tasks may have ended just now: parents parked for the last of their children are ready again. In the
+-- transaction of that end, and under the parents' heads, which who waits has locked too.
+CREATE FUNCTION agentos.wake_parents(p_tasks text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v record; v_result json;
+BEGIN
+    PERFORM 1 FROM agentos.task_heads t
+      WHERE t.task_id IN (SELECT c.parent_task FROM agentos.task_heads c WHERE c.task_id = ANY (p_tasks) AND c.status IS NOT NULL)
+      ORDER BY t.task_id FOR UPDATE;
+    IF NOT FOUND THEN RETURN; END IF;
+    FOR v IN SELECT w.ledger_key, w.item_id, k.reason FROM agentos.waits w JOIN agentos.waiting k USING (item_id)
+              WHERE w.reason = 'children' AND w.item_id IN (
+                    SELECT c.parent_item FROM agentos.task_heads c WHERE c.task_id = ANY (p_tasks))
+              ORDER BY w.item_id FOR UPDATE OF k LOOP
+        v_result := agentos.children_result(v.ledger_key);
+        CONTINUE WHEN v_result IS NULL;
+        PERFORM agentos.finish_wait(v.ledger_key, v_result), agentos.unpark(ARRAY[v.item_id], v.reason);
+    END LOOP;
+END $$;
+
+-- Locks, in their order, the heads that the end of these tasks touches: their own and their parents'.
+CREATE FUNCTION agentos.lock_family(p_tasks text[]) RETURNS void LANGUAGE sql AS $$
+    SELECT 1 FROM agentos.task_heads t
+     WHERE t.task_id = ANY (p_tasks || ARRAY(SELECT c.parent_task FROM agentos.task_heads c
+                                              WHERE c.task_id = ANY (p_tasks) AND c.parent_task IS NOT NULL))
+     ORDER BY t.task_id FOR UPDATE
+$$;
+
+-- A task, its children, and theirs.
+CREATE FUNCTION agentos.descendants(p_task text) RETURNS text[] LANGUAGE sql AS $$
+    WITH RECURSIVE below AS (
+        SELECT p_task AS task_id
+        UNION
+        SELECT t.task_id FROM below b JOIN agentos.task_heads t ON t.parent_task = b.task_id)
+    SELECT array_agg(task_id) FROM below
+$$;
+
+CREATE FUNCTION agentos.cancel_children(p_task text, p_reason text) RETURNS void LANGUAGE sql AS $$
+    SELECT agentos.cancel_task(t.task_id, p_reason) FROM agentos.task_heads t
+     WHERE t.parent_task = p_task AND t.status IS NULL ORDER BY t.task_id
+$$;
+
+-- A retry opens the children that did not complete, too, and gathers them again.
+CREATE FUNCTION agentos.retry_children(p_task text, p_items bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM agentos.tool_ledger l WHERE l.item_id = ANY (p_items) AND l.tool_name = '@gather' AND EXISTS (
+        SELECT 1 FROM json_array_elements(l.result -> 'children') c WHERE c ->> 'status' <> 'completed');
+    PERFORM agentos.retry_task(t.task_id) FROM agentos.task_heads t
+      WHERE t.parent_item = ANY (p_items) AND t.parent_task = p_task AND t.status IN ('failed', 'cancelled') ORDER BY t.task_id;
+END $$;
