@@ -9,7 +9,7 @@ from agentos.core.flows.waits import Wait
 from agentos.core.scope import ItemScope
 from agentos.store.calls import waits
 from agentos.store.canonical import canonical_text
-from agentos.store.errors import ChildFailed, InvalidInput
+from agentos.store.errors import ChildFailed
 from agentos.store.run import Flow
 
 
@@ -58,9 +58,7 @@ def spawn(scope: ItemScope, new: NewChild, key: str | None) -> Flow[Child]:
 
 
 def gather(scope: ItemScope, children: Sequence[Child], *, return_exceptions: bool) -> Wait:
-    """Waits until all have ended. Raises InvalidInput: if one of them is no child."""
-    if strange := [each for each in children if not isinstance(each, Child)]:
-        raise InvalidInput(f"{strange[0]!r:.80} is no child task", hint="pass what ctx.spawn returned")
+    """Waits until all have ended."""
     identity = scope.identify("@gather", {"children": [each.task_id for each in children]})
 
     def read(result: Any) -> list[Any]:
