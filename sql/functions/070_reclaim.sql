@@ -1,5 +1,9 @@
 -- held -> ready | quarantined, scheduled -> ready: what the coordinator does. All of it is safe with any number of them.
 
+-- Since when beats could arrive: nobody is declared dead for an outage of the database. After a start of the server every
+-- worker has a whole TTL to say that it is alive. Not by agentos.clock(): a server knows its start by its own clock.
+CREATE FUNCTION agentos.serving_since() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT pg_postmaster_start_time() $$;
+
 -- Separate statements: lock and mark the dead, then lock their leases, then move them. One joined statement takes
 -- leases from a worker that has just beaten. Looks at *all* leases without a living worker, not only fresh deaths.
 -- Crashes are charged to started items only; from the first on, the item goes to its lane's solo twin (-lane).
@@ -9,7 +13,8 @@ DECLARE v_dead bigint[]; v_items bigint[]; v_ended agentos.ended[];
 BEGIN
     PERFORM agentos.enter_fence();
     v_dead := ARRAY(SELECT w.worker_id FROM agentos.workers w
-                     WHERE w.state IN ('alive', 'draining') AND w.expires_at <= agentos.clock() FOR UPDATE SKIP LOCKED);
+                     WHERE w.state IN ('alive', 'draining')
+                       AND greatest(w.expires_at, agentos.serving_since() + w.ttl) <= agentos.clock() FOR UPDATE SKIP LOCKED);
     UPDATE agentos.workers w SET state = 'dead' WHERE w.worker_id = ANY (v_dead);
     v_items := ARRAY(
         SELECT h.item_id FROM agentos.lease_held h

@@ -3,6 +3,7 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,40 @@ def test_an_item_does_not_resume_from_a_checkpoint_without_a_place_in_its_progra
     check = verifier(db, "task-124", may_rerun=False).row
     assert drive(db, newest_holding("task-124", held.work_item_id, check)).row is None
     assert drive(db, newest_holding("task-124", None, check)).row is not None
+
+
+def test_steps_that_are_begun_and_never_committed_do_not_gather_for_ever(
+    manager: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentos.core.checkpoints.manager.BEGUN_STEPS", 3)
+    steps = [manager.begin_step("task-123", "manual_checkpoint", {"n": n}) for n in range(5)]
+    with pytest.raises(UnknownStep, match="were begun after it"):
+        manager.commit_step(steps[1])
+    assert [manager.commit_step(step).snapshot for step in steps[2:]] == [{"n": 2}, {"n": 3}, {"n": 4}]
+
+
+def test_walking_back_reads_one_checkpoint_first_and_only_then_pages(
+    manager: CheckpointManager, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(30):
+        commit(manager, {"n": n})
+    asked: list[int] = []
+    run = Database.run
+
+    def counting(self: Database, call: Any) -> Any:
+        asked.append(call.args[-1])
+        return run(self, call)
+
+    monkeypatch.setattr(Database, "run", counting)
+
+    def walk(holds: int) -> list[int]:
+        asked.clear()
+        verify = verifier(db, "task-123", may_rerun=False).row
+        flow = newest_holding(
+            "task-123", None, lambda row: replace(verify(row), holds=row.sequence_number == holds), placed=False
+        )
+        found = drive(db, flow).row
+        assert (found.sequence_number if found else 0) == holds
+        return list(asked)
+
+    assert [walk(30), walk(29), walk(25), walk(0)] == [[1], [1, 4], [1, 4, 20], [1, 4, 20, 20]]

@@ -31,6 +31,29 @@ def test_the_leases_of_a_worker_that_stopped_beating_come_back(runner: Driver, c
     assert engine.status(runner, "task-0") == "running", "it has begun once, and goes on"
 
 
+def test_after_a_start_of_the_server_every_worker_has_a_whole_ttl_to_beat(
+    runner: Driver, clock: Any, conn: psycopg.Connection[Any]
+) -> None:
+    """The database was away for longer than the TTL: that is no crash of anybody's."""
+    engine.submit(runner)
+    worker = engine.register(runner, ttl_s=15)
+    worker.claim()
+    clock.advance(40)
+    assert runner.run(workers.leases_at_risk(worker.lanes)).leases == 1
+    conn.execute(
+        "CREATE OR REPLACE FUNCTION agentos.serving_since() RETURNS timestamptz LANGUAGE sql STABLE AS"
+        " $$ SELECT clock_timestamp() + interval '38 seconds' $$"
+    )
+    assert runner.run(workers.reclaim()) == ()
+    assert runner.run(workers.leases_at_risk(worker.lanes)).leases == 0, "nobody starts processes for all of them"
+    runner.run(workers.beat(worker.worker_id, 0))
+    clock.advance(14)
+    assert runner.run(workers.reclaim()) == ()
+    clock.advance(2)
+    (taken,) = runner.run(workers.reclaim())
+    assert taken.crashes == 1
+
+
 @pytest.mark.parametrize("state", ["stopped", "dead"])
 def test_leases_left_by_a_worker_that_is_gone_are_taken_at_once(runner: Driver, state: str) -> None:
     engine.submit(runner)

@@ -26,6 +26,9 @@ from agentos.store.connect import Database
 from agentos.store.errors import CheckpointInvalid, UnknownCheckpoint, UnknownStep, UnknownWorkItem
 from agentos.store.run import drive
 
+BEGUN_STEPS = 1000
+"""Steps that one manager keeps begun: a program that never commits what it begins must not grow for ever."""
+
 
 class CheckpointManager:
     """Commits and reads checkpoints. Safe for threads.
@@ -46,7 +49,8 @@ class CheckpointManager:
     def begin_step(
         self, task_id: str, checkpoint_type: str, snapshot: Any, work_item_id: int | str | None = None
     ) -> str:
-        """Take down what will be committed; returns the step's id. Nothing is stored yet.
+        """Take down what will be committed; returns the step's id. Nothing is stored yet. Of more than 1000 steps begun
+        and not committed the oldest are forgotten.
 
         `snapshot`: up to 8 MiB of JSON, copied. Raises InvalidCheckpointType: if it is not one of the eight.
         InvalidValue, ValueTooLarge: if JSON cannot hold the snapshot. UnknownTask. UnknownWorkItem: if the task has no
@@ -71,6 +75,8 @@ class CheckpointManager:
         )
         with self._lock:
             self._steps[str(step_id)] = new
+            while len(self._steps) > BEGUN_STEPS:
+                del self._steps[next(iter(self._steps))]  # the oldest
         return str(step_id)
 
     def commit_step(self, step_id: str, evidence_pack: EvidencePack | Sequence[Evidence] = ()) -> Checkpoint:
@@ -108,7 +114,7 @@ class CheckpointManager:
             begun = self._steps.pop(step_id, None)
         if begun is None:
             raise UnknownStep(
-                f"the step {step_id!r} was not begun by this manager, or is committed",
+                f"the step {step_id!r} was not begun by this manager, is committed, or 1000 were begun after it",
                 hint="call begin_step first, and commit each step once, with the manager that began it",
             )
         return begun

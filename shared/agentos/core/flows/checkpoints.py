@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 
 from agentos.core.evidence import PackVerdict
 from agentos.core.flows.patience import insist
@@ -15,8 +16,9 @@ from agentos.store.calls.checkpoints import (
 )
 from agentos.store.run import Flow, do, invoke
 
-PAGE = 20
-"""Checkpoints read at a time while walking back."""
+PAGES = (1, 4, 20)
+"""Checkpoints read at a time while walking back; the last for all that follow. Nearly always the newest holds, and a
+page of snapshots of 8 MiB is a lot to read for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,8 @@ def newest_holding(
     """
     rejected: list[tuple[int, str]] = []
     before: int | None = None
-    while True:
-        rows = yield from do(checkpoints_before(task_id, item_id=item_id, before=before, limit=PAGE))
+    for page in chain(PAGES, repeat(PAGES[-1])):
+        rows = yield from do(checkpoints_before(task_id, item_id=item_id, before=before, limit=page))
         for row in rows:
             before = row.sequence_number
             if placed and item_id is not None and row.ordinal is None:
@@ -59,5 +61,6 @@ def newest_holding(
             if verdict.holds:
                 return Resume(row, tuple(rejected))
             rejected.append((row.sequence_number, verdict.reason))
-        if len(rows) < PAGE:
-            return Resume(None, tuple(rejected))
+        if len(rows) < page:
+            break
+    return Resume(None, tuple(rejected))
