@@ -2,7 +2,9 @@
 
 -- Since when beats could arrive: nobody is declared dead for an outage of the database. After a start of the server every
 -- worker has a whole TTL to say that it is alive. Not by agentos.clock(): a server knows its start by its own clock.
-CREATE FUNCTION agentos.serving_since() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT pg_postmaster_start_time() $$;
+CREATE FUNCTION agentos.serving_since() RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT pg_postmaster_start_time()
+$$;
 
 -- Separate statements: lock and mark the dead, then lock their leases, then move them. One joined statement takes
 -- leases from a worker that has just beaten. Looks at *all* leases without a living worker, not only fresh deaths.
