@@ -10,6 +10,7 @@ from agentos.core.flows.waits import Answer
 from agentos.core.llm import STAND_IN_MODEL, client_from_settings
 from agentos.core.model import configured_completion
 from agentos.core.plan import parse_model_plan, planning_prompt, stand_in_plan_json, to_items
+from agentos.core.shell import OPTION_NAMES
 from agentos.store.calls import timeline
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.canonical import canonical_text
@@ -72,8 +73,9 @@ def _command_text(command: Any) -> str:
 
 
 def _shell(scope: Scope, payload: dict[str, Any]) -> Flow[Any]:
-    """{"command", "cwd"?, "env"?, "timeout_s"?, "allow_exit"? (default [0]), "evidence"?, "on_doubt"? (fail, ask,
-    retry)}"""
+    """{"command", "cwd"?, "env"?, "allow_exit"? (default [0]), "evidence"?, "on_doubt"? (fail, ask, retry), and any of
+    timeout_s, memory_mb, processes, file_mb, cpu_s, output_kb, sandbox, network}.
+    """
     command = payload.get("command")
     if not isinstance(command, str | list) or not command:
         raise InvalidArguments(f"a shell item needs a command, it has {command!r:.100}", hint='{"command": "make"}')
@@ -91,7 +93,7 @@ def _shell(scope: Scope, payload: dict[str, Any]) -> Flow[Any]:
 
 
 def _arguments(item: ClaimedItem, payload: dict[str, Any]) -> Any:
-    options = {name: payload[name] for name in ("cwd", "env", "timeout_s") if payload.get(name) is not None}
+    options = {name: payload[name] for name in ("cwd", "env", *OPTION_NAMES) if payload.get(name) is not None}
     if item.timeout_s is not None:
         options.setdefault("timeout_s", item.timeout_s * _TIMEOUT_SHARE)
     return {"command": payload["command"], **options} if options else payload["command"]

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentos.core.flows.tools import ToolCall, ToolPolicy
-from agentos.core.shell import arun_command, run_command
+from agentos.core.shell import OPTION_NAMES, ShellOptions, arun_command, run_command, shell_options
 from agentos.store.calls.ledger import OnDoubt
 from agentos.store.errors import InvalidArguments
+from agentos.store.settings import load_settings
 
 ToolFunction = Callable[[ToolCall, Any], Any]
 
@@ -36,27 +37,41 @@ class Tool:
         return Tool(self.name, self.run, policy)
 
 
+_PLACE_NAMES = ("cwd", "env")
+
+
 def _command(arguments: Any) -> tuple[Any, dict[str, Any]]:
     if isinstance(arguments, str | list):
         return arguments, {}
     if isinstance(arguments, Mapping) and "command" in arguments:
-        options = {k: arguments[k] for k in ("cwd", "timeout_s", "env") if arguments.get(k) is not None}
-        return arguments["command"], options
+        known = {"command", *_PLACE_NAMES, *OPTION_NAMES}
+        if unknown := sorted(set(arguments) - known):
+            raise InvalidArguments(
+                f"bash does not know {', '.join(map(repr, unknown))}", hint=f"it takes {', '.join(sorted(known))}"
+            )
+        return arguments["command"], dict(arguments)
     raise InvalidArguments(
-        f"bash takes a command or {{'command': ..., 'cwd', 'timeout_s', 'env'}}, not {arguments!r:.200}",
+        f"bash takes a command or {{'command': ..., {', '.join(map(repr, (*_PLACE_NAMES, *OPTION_NAMES)))}}}, not "
+        f"{arguments!r:.200}",
         hint='ctx.tool("bash", "echo hello")',
     )
 
 
+def _how(call: ToolCall, arguments: Any, declared: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    command, asked = _command(arguments)
+    options = shell_options(load_settings()).with_asked(declared).with_asked(asked)
+    place = {name: asked[name] for name in _PLACE_NAMES if asked.get(name) is not None}
+    return command, {"idempotency_key": call.idempotency_key, "options": options, **place}
+
+
 def _run_bash(call: ToolCall, arguments: Any) -> dict[str, Any]:
-    command, options = _command(arguments)
-    return run_command(command, idempotency_key=call.idempotency_key, **options).as_dict()
+    command, how = _how(call, arguments, {})
+    return run_command(command, **how).as_dict()
 
 
 async def _arun_bash(call: ToolCall, arguments: Any) -> dict[str, Any]:
-    command, options = _command(arguments)
-    result = await arun_command(command, idempotency_key=call.idempotency_key, **options)
-    return result.as_dict()
+    command, how = _how(call, arguments, {})
+    return (await arun_command(command, **how)).as_dict()
 
 
 bash = Tool("bash", _run_bash, ToolPolicy())
@@ -64,6 +79,24 @@ bash = Tool("bash", _run_bash, ToolPolicy())
 
 abash = Tool("bash", _arun_bash, ToolPolicy())
 """The same, awaited: cancelling the handler ends the command and everything it started."""
+
+
+def shell_tool(name: str, policy: ToolPolicy, **declared: Any) -> Tool:
+    """A tool that runs commands as `bash` does, with limits and a sandbox of its own: any of `OPTION_NAMES`.
+
+    Raises InvalidArguments: if an option is not known or makes no sense.
+    """
+    if unknown := sorted(set(declared) - set(OPTION_NAMES)):
+        raise InvalidArguments(
+            f"{name!r} cannot declare {', '.join(map(repr, unknown))}", hint=f"it may declare {', '.join(OPTION_NAMES)}"
+        )
+    ShellOptions().with_asked(declared)
+
+    async def run(call: ToolCall, arguments: Any) -> dict[str, Any]:
+        command, how = _how(call, arguments, declared)
+        return (await arun_command(command, **how)).as_dict()
+
+    return Tool(name, run, policy)
 
 
 def tool_function(function: Callable[..., Any]) -> ToolFunction:

@@ -183,6 +183,10 @@ class InvalidValue(InvalidInput):
     nesting."""
 
 
+class SandboxUnavailable(InvalidInput):
+    """A command was to run in a sandbox, and this host cannot make one. Nothing was run."""
+
+
 class UnknownKind(InvalidInput):
     """No handler is registered for this kind."""
 
@@ -325,6 +329,10 @@ class ChildFailed(NonRetryable):
 
 class WaitTimeout(NonRetryable, TimeoutError):
     """Nothing ended `ctx.wait_for` or `ctx.approval` within its `timeout_s`. It is recorded so: no retry mends it."""
+
+
+class ToolLimitExceeded(AgentOSError):
+    """A command used more memory or more processes than it may, and was killed."""
 
 
 class ToolTimeout(AgentOSError):

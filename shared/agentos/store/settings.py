@@ -73,6 +73,29 @@ class Settings(BaseSettings):
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 8
     """Handlers that one worker runs at the same time."""
 
+    shell_timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3600.0
+    """Seconds that a command of the `bash` tool may run, unless its call or tool says otherwise; 0: no limit. So are
+    all limits of commands: defaults, and 0 means none."""
+    shell_memory_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 8192.0
+    """MiB of memory of a command with all its processes."""
+    shell_processes: Annotated[int, Field(ge=0)] = 1024
+    """Processes of a command at the same time."""
+    shell_file_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 16384.0
+    """MiB of the largest file that a command may write."""
+    shell_cpu_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3600.0
+    """Seconds of processor that each process of a command may use."""
+    shell_output_kb: Annotated[int, Field(ge=1, le=1_048_576)] = 64
+    """KiB kept of the end of a command's stdout and of its stderr."""
+    shell_sandbox: Literal["none", "bwrap"] = "none"
+    """`bwrap`: every command runs in bubblewrap; a call cannot lift that."""
+    shell_network: bool = False
+    """Whether a command in a sandbox shares the host's network, unless its call says otherwise."""
+    shell_env: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names (or patterns such as `MYAPP_*`) of environment variables that commands get beside the usual ones, joined by
+    commas."""
+    shell_readable: Annotated[tuple[Folder, ...], NoDecode] = ()
+    """Folders below the home or another hidden folder that a command in a sandbox may read, joined by `:`."""
+
     llm_base_url: str | None = None
     """Base URL of an OpenAI-compatible endpoint, up to and including its version, as in `https://host/v1`."""
     llm_model: str | None = None
@@ -96,7 +119,12 @@ class Settings(BaseSettings):
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
 
-    @field_validator("evidence_roots", mode="before")
+    @field_validator("shell_env", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("evidence_roots", "shell_readable", mode="before")
     @classmethod
     def _split_roots(cls, value: object) -> object:
         return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value

@@ -126,15 +126,15 @@ def test_the_end_of_the_thread_that_started_a_command_is_no_death() -> None:
     assert group[0].end() == 9
 
 
-def test_a_killed_watcher_is_replaced_and_takes_over_the_commands_that_run(tmp_path: Path) -> None:
+def test_a_killed_keeper_is_replaced_and_what_it_began_still_ends_with_the_worker(tmp_path: Path) -> None:
     program = f"""
 import os, signal, threading, time
 from agentos.core.shell import run_command
-from agentos.core.shell.watcher import WATCHER
+from agentos.core.shell.keepers import KEEPER
 threading.Thread(target=run_command, args=("echo $$ > {tmp_path}/self; exec sleep 300",), daemon=True).start()
 while not os.path.exists("{tmp_path}/self"): time.sleep(0.01)
-WATCHER._process.kill()
-WATCHER._process.wait()
+KEEPER._process.kill()
+KEEPER._process.wait()
 run_command("echo $$ > {tmp_path}/second")
 time.sleep(300)
 """
@@ -189,16 +189,16 @@ def test_keyboard_interrupt_in_the_sync_form_leaves_nothing(tmp_path: Path) -> N
     assert eventually(lambda: not alive(leader))
 
 
-def test_the_watcher_ends_with_its_process(tmp_path: Path) -> None:
+def test_the_keeper_ends_with_its_process(tmp_path: Path) -> None:
     program = f"""
 from agentos.core.shell import run_command
-from agentos.core.shell.watcher import WATCHER
+from agentos.core.shell.keepers import KEEPER
 run_command("true")
-open("{tmp_path}/watcher", "w").write(f"{{WATCHER._process.pid}}\\n")
+open("{tmp_path}/keeper", "w").write(f"{{KEEPER._process.pid}}\\n")
 """
     assert start_worker(program, tmp_path).wait(10) == 0
-    (watcher,) = pids(tmp_path, "watcher")
-    assert eventually(lambda: not alive(watcher))
+    (keeper,) = pids(tmp_path, "keeper")
+    assert eventually(lambda: not alive(keeper))
 
 
 def test_no_process_of_a_command_is_left_for_pid_1_to_collect() -> None:

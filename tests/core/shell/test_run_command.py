@@ -91,12 +91,26 @@ def test_secrets_stay_out_of_the_command(monkeypatch: pytest.MonkeyPatch) -> Non
         "REDIS": "redis://:pw@h/0",
         "PIP_INDEX_URL": "https://token@h/simple",
     }
-    shown = {"TOKENIZERS_PARALLELISM": "true", "OLDPWD": "/tmp", "REPO": "ssh://git@h/x", "HOMEPAGE": "https://h/@x"}
+    hidden |= {"HTTP_PROXY": "http://user:pw@h:1", "UNHEARD_OF": "x"}
+    shown = {"OLDPWD": "/tmp", "LC_ALL": "C.UTF-8", "HTTPS_PROXY": "http://h:3128"}
     for name, value in (hidden | shown).items():
         monkeypatch.setenv(name, value)
     names = {line.partition("=")[0] for line in run_command("env").stdout.splitlines()}
     assert not names & hidden.keys()
     assert shown.keys() | {"PATH"} <= names
+
+
+def test_the_process_and_whoever_started_it_show_no_secret_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTOS_DSN", "postgresql://user:hunter2@h/db")
+    seen = run_command("cat /proc/self/environ /proc/$PPID/environ").stdout + run_command("env").stdout
+    assert "PATH=" in seen
+    assert "hunter2" not in seen
+
+
+def test_names_may_be_added_to_the_list_but_never_the_database() -> None:
+    inherited = {"APP_MODE": "x", "APP_TOKEN": "x", "ONE_KEY": "k", "PGHOST": "h", "AGENTOS_DSN": "d"}
+    kept = clean_environment(inherited=inherited, allowed=("APP_*", "ONE_KEY", "PGHOST", "AGENTOS_DSN", "*"))
+    assert kept == {"APP_MODE": "x", "ONE_KEY": "k"}
 
 
 def test_what_is_passed_by_env_arrives_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,12 +161,14 @@ def test_a_grandchild_that_keeps_the_output_open_is_not_waited_for_and_dies(tmp_
     assert eventually(lambda: not alive(pids(tmp_path, "pid")[0]))
 
 
-def test_a_grandchild_that_left_the_group_with_the_output_is_not_waited_for(tmp_path: Path) -> None:
-    result = run_command(f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 300' & echo done")
-    pid = pids(tmp_path, "pid")[0]
-    os.kill(pid, 9)
+def test_what_went_to_a_session_of_its_own_is_not_waited_for_and_dies_too(tmp_path: Path) -> None:
+    daemon = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 300' &"
+    twice = f"(setsid sh -c '(echo $$; exec 1>&- 2>&-; exec sleep 300) > {tmp_path}/second &' &);"
+    wait = f"while [ ! -s {tmp_path}/pid ] || [ ! -s {tmp_path}/second ]; do sleep 0.01; done;"
+    result = run_command(f"{daemon} {twice} {wait} echo done")
     assert result.stdout == "done\n"
     assert result.duration_s < 3
+    assert not any(map(alive, pids(tmp_path, "pid", "second")))
 
 
 def test_a_command_that_closes_its_output_is_waited_for() -> None:

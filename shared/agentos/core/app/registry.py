@@ -16,7 +16,7 @@ from agentos.core.evidence import Evidence
 from agentos.core.flows.tools import ToolPolicy
 from agentos.core.llm.prices import use_prices
 from agentos.core.task_id import new_task_id
-from agentos.core.tool import Tool, tool_function
+from agentos.core.tool import Tool, shell_tool, tool_function
 from agentos.core.wake import Waker
 from agentos.store.calls import tasks
 from agentos.store.calls.budgets import with_budget
@@ -119,6 +119,20 @@ class App:
             return function
 
         return register
+
+    def shell_tool(
+        self, name: str, *, on_doubt: OnDoubt = "fail", probe: Callable[..., Any] | None = None,
+        produces: Callable[[Any], Sequence[Evidence]] | Sequence[Evidence] = (), safe_to_repeat: bool | None = None,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        """Register a tool that runs commands as the built-in `bash` does, with options of its own.
+
+        `options`: any of timeout_s, memory_mb, processes, file_mb, cpu_s, output_kb, sandbox ("bwrap"), network; they
+        stand over the settings AGENTOS_SHELL_*, and under what a call asks for. The name `bash` replaces the built-in.
+        Raises InvalidArguments: if an option is not known or makes no sense.
+        """
+        policy = ToolPolicy(on_doubt=on_doubt, probe=probe, produces=produces, safe_to_repeat=safe_to_repeat)
+        self.tools[name] = shell_tool(name, policy, **options)
 
     def submit(
         self, kind: str, payload: Mapping[str, Any] | None = None, *, task_id: str | None = None,

@@ -1,89 +1,152 @@
-"""A command as the leader of a session and process group of its own, which dies with this process (see `watcher`)."""
+"""A running command, seen from whoever wanted it: its two pipes of output, how it ended, and the end of all of it."""
 
-import contextlib
+import errno
+import json
 import os
-import signal
-import subprocess
+import select
+import socket
+import struct
+import time
 from collections.abc import Mapping, Sequence
-from typing import IO, cast
+from typing import IO
 
-from agentos.core.shell.watcher import WATCHER
+from agentos.core.shell.keepers import KEEPER
+from agentos.core.shell.limits import UNLIMITED, Limits
 from agentos.store.errors import InvalidInput, InvalidValue
 
-# The command begins when the watcher knows of it, and never if this process died before. `exec` keeps the pid.
-_LAUNCHER = 'read -r AGENTOS_BEGIN && exec "$@" </dev/null'
+_GONE_S = 8.0  # the keeper itself gives up after less: what is then left belongs to another user
 
 
 class CommandGroup:
-    """A running command, its group, and the two pipes of its output. To be used by one thread."""
+    """A command under the keeper. To be used by one thread. `control` can be read when there is news."""
 
-    def __init__(self, argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str]) -> None:
-        """Start `argv`. Raises InvalidInput: if the operating system cannot take the arguments or the directory."""
-        self._process = _start(argv, cwd, env)
-        self.stdout = cast("IO[bytes]", self._process.stdout)
-        self.stderr = cast("IO[bytes]", self._process.stderr)
-        begin = cast("IO[bytes]", self._process.stdin)
+    def __init__(
+        self, argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str], limits: Limits = UNLIMITED,
+        pass_fds: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        """Start `argv`; `pass_fds` become its descriptors 3, 4, ...
+
+        Raises InvalidInput: if the operating system cannot take the arguments or the directory.
+        """
+        request = _request(argv, cwd, env, limits)
+        self._code: int | None = None
+        self._gone = False
+        self._heard = b""
+        self.limit: dict[str, int | str] | None = None
+        self.pid = 0
+        out, theirs_out = os.pipe()
+        err, theirs_err = os.pipe()
+        self.stdout: IO[bytes] = os.fdopen(out, "rb", 0)
+        self.stderr: IO[bytes] = os.fdopen(err, "rb", 0)
         try:
-            WATCHER.add(self._process.pid)
-            with contextlib.suppress(BrokenPipeError), begin:  # somebody killed the launcher
-                begin.write(b"\n")
+            self.control = KEEPER.open([theirs_out, theirs_err, *pass_fds])
+        except BaseException:
+            self.stdout.close()
+            self.stderr.close()
+            raise
+        finally:
+            os.close(theirs_out)
+            os.close(theirs_err)
+        try:
+            self._begin(request)
         except BaseException:
             self.end()
             raise
 
+    def _begin(self, request: bytes) -> None:
+        try:
+            self.control.sendall(struct.pack(">Q", len(request)) + request)
+        except OSError:
+            self._gone = True  # the keeper was killed; it ends like a command that was
+        while not self.pid and not self._gone:
+            self._listen(None)
+
     def ended(self) -> bool:
-        """Whether the command has ended. It stays uncollected, so that nobody else can be given its number."""
-        if self._process.returncode is not None:
-            return True
-        if hasattr(os, "waitid"):  # macOS has it from Python 3.13
-            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        return self._process.poll() is not None
+        """Whether the command has ended, or was ended for a limit (`limit`). What it left behind may still run."""
+        self._listen(0.0)
+        return self._code is not None or self._gone
 
     def terminate(self) -> None:
-        """Ask the whole group to end (SIGTERM; a stopped one is woken for it)."""
-        self._signal(signal.SIGTERM)
-        self._signal(signal.SIGCONT)
+        """Ask the process group to end (SIGTERM; a stopped one is woken for it)."""
+        self._say(b"T")
 
     def kill(self) -> None:
-        """End the whole group now (SIGKILL)."""
-        self._signal(signal.SIGKILL)
+        """End now (SIGKILL) everything that the command started, whatever session it went to."""
+        self._say(b"K")
 
     def end(self) -> int:
         """Leave nothing behind. The exit code of the command as a shell would give it."""
         self.kill()
-        WATCHER.remove(self._process.pid)
+        deadline = time.monotonic() + _GONE_S
+        while not self._gone and (left := deadline - time.monotonic()) > 0:
+            self._listen(left)
+        KEEPER.close(self.control)
         for stream in (self.stdout, self.stderr):
             stream.close()
-        code = self._process.wait()
-        return code if code >= 0 else 128 - code
+        return 137 if self._code is None else self._code
 
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # all gone, or all of another user (su, sudo)
-            os.killpg(self._process.pid, number)
+    def _say(self, what: bytes) -> None:
+        try:
+            self.control.sendall(what)
+        except OSError:
+            self._listen(0.0)
+
+    def _listen(self, timeout_s: float | None) -> None:
+        """Take what the keeper said. Its end without a word is that of a killed command."""
+        poll = select.poll()  # `select` cannot watch a descriptor above 1023
+        poll.register(self.control, select.POLLIN)
+        if self._gone or not poll.poll(None if timeout_s is None else timeout_s * 1000):
+            return
+        try:
+            said = self.control.recv(65536, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        if not said:
+            self._gone = True
+        *lines, self._heard = (self._heard + said).split(b"\n")
+        for line in lines:
+            self._take(json.loads(line))
+
+    def _take(self, message: dict[str, object]) -> None:
+        match message:
+            case {"refused": int(number)}:
+                self._gone = True
+                raise _not_started(number)
+            case {"pid": int(pid)}:
+                self.pid = pid
+            case {"code": int(code)}:
+                self._code = code
+            case {"limit": dict(limit)}:
+                self.limit = limit
+            case {"gone": True}:
+                self._gone = True
+            case _:
+                raise AssertionError(message)
 
 
-def _start(argv: Sequence[str], cwd: str | None, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _request(argv: Sequence[str], cwd: str | None, env: Mapping[str, str], limits: Limits) -> bytes:
     if cwd is not None and not os.path.isdir(cwd):
         raise InvalidInput(
             f"the working directory {cwd!r} is not a directory on this host", hint="create it, or fix cwd"
         )
     try:
-        return subprocess.Popen(
-            ["/bin/sh", "-c", _LAUNCHER, "sh", *argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=cwd,
-            env=env,
-            bufsize=0,
-            start_new_session=True,
-        )
+        for text in (*argv, *env, *env.values()):
+            if b"\0" in os.fsencode(text):
+                raise ValueError("embedded null byte")
+        if any("=" in name or not name for name in env):
+            raise ValueError("illegal name of an environment variable")
     except ValueError as error:
         raise InvalidValue(
             f"the command cannot be started: {error}", hint="no NUL, no lone surrogate, no '=' in a variable's name"
         ) from None
-    except OSError as error:
-        raise InvalidInput(
-            f"the command cannot be started: {error.strerror} (errno {error.errno})",
-            hint="a command line and environment have a size limit: pass large data in a file",
-        ) from error
+    asked = {"argv": list(argv), "cwd": cwd, "env": dict(env), "limits": limits.as_request()}
+    return json.dumps(asked).encode()
+
+
+def _not_started(number: int) -> InvalidInput:
+    hint = "look at the working directory and the limits of this host"
+    if number == errno.E2BIG:
+        hint = "a command line and environment have a size limit: pass large data in a file"
+    return InvalidInput(f"the command cannot be started: {os.strerror(number)} (errno {number})", hint=hint)
