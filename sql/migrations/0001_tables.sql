@@ -302,6 +302,22 @@ CREATE TABLE agentos.llm_cache (
 );
 CREATE INDEX llm_cache_task ON agentos.llm_cache (task_id);
 
+-- Parts of large values, such as the messages of a conversation, each stored once whoever names it.
+CREATE TABLE agentos.blobs (
+    sha256      text PRIMARY KEY,
+    body        bytea NOT NULL,          -- canonical JSON, UTF-8
+    created_at  timestamptz NOT NULL,
+    orphaned_at timestamptz              -- when its last reference went; null: it may have some
+);
+CREATE INDEX blobs_orphaned ON agentos.blobs (orphaned_at) WHERE orphaned_at IS NOT NULL;
+
+CREATE TABLE agentos.blob_refs (
+    task_id text NOT NULL,
+    sha256  text NOT NULL,
+    PRIMARY KEY (task_id, sha256)
+);
+CREATE INDEX blob_refs_sha256 ON agentos.blob_refs (sha256);
+
 -- What model calls cost and what records saved, by task, day (UTC) and model. Written in the transaction of the record.
 CREATE TABLE agentos.llm_usage (
     task_id                 text NOT NULL,

@@ -49,3 +49,21 @@ def test_what_a_dead_worker_had_reserved_is_free_again(pool: Pool, sweeping: Swe
     assert handle.result(20) == ["answer 0", "answer 1", "answer 2"]
     assert len(pool.effects("llm")) == paid  # between the answer and its record nobody can know that it was paid
     assert spent(pool, handle.task_id) == (3, 0)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_killed_around_the_commit_of_a_snapshot_in_parts_it_is_there_whole_or_not_at_all(
+    pool: Pool, sweeping: Sweeping, when: str, nth: int
+) -> None:
+    handle = App(dsn=pool.dsn).submit("talks")
+    fault = {"FAULT": f"commit_parted {when} {nth}"}
+    assert pool.worker(app=APP, module="tests.crash.faulty_worker", env=fault, wait=False).ended() == -signal.SIGKILL
+    assert pool.row("SELECT count(*) FROM agentos.checkpoints") == (nth if when == "after" else nth - 1,)
+    unnamed = (
+        "SELECT 1 FROM agentos.blobs b WHERE NOT EXISTS (SELECT FROM agentos.blob_refs r WHERE r.sha256 = b.sha256)"
+    )
+    assert pool.rows(unnamed) == []
+    pool.worker("--solo", app=APP, wait=False)
+    assert handle.result(20) == [100_001] * 3
+    assert pool.row("SELECT count(*) FROM agentos.checkpoints") == (3,)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from agentos.core.logs import get_logger
-from agentos.store.calls import coordinator, waits, workers
+from agentos.store.calls import blobs, coordinator, waits, workers
 from agentos.store.calls.workers import Reclaimed
 from agentos.store.connect import AsyncDatabase
 from agentos.store.errors import DatabaseBusy
@@ -121,6 +121,7 @@ async def promote(db: AsyncDatabase) -> tuple[str, ...]:
 async def repair(db: AsyncDatabase) -> int:
     """Put tasks right that a restore or a hand edit left behind. Returns how many."""
     await db.run(workers.forget_workers())
+    await db.run(blobs.collect_blobs())
     if woken := await db.run(waits.repair_waits()):
         log.warning("waits were over and nobody had said so", items=woken[:20])
         await db.run(workers.wake(await db.run(coordinator.queues_of(woken))))

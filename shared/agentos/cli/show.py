@@ -13,6 +13,8 @@ from agentos.cli.exits import FAILED, OK
 from agentos.cli.options import AsJson, Dsn, TaskId
 from agentos.cli.output import compact, duration, gist, out, print_json, print_table, size, styled
 from agentos.cli.story import Attempt, Story, tell
+from agentos.store.calls.blobs import task_bytes
+from agentos.store.calls.checkpoints import require_item
 from agentos.store.calls.ledger import LedgerEntry
 from agentos.store.calls.timeline import Approval, CheckpointSummary, Event
 
@@ -22,6 +24,7 @@ def show(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check the checkpoints' evidence again, here and now; 1 if some fails.")
     ] = False,
+    sizes: Annotated[bool, typer.Option("--bytes", help="Only what its records take.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many records of each kind.")] = 200,
     dsn: Dsn = None,
     json: AsJson = False,
@@ -38,6 +41,8 @@ def show(
       agentos show task-123 --verify
       agentos show task-123 --json | jq .tool_calls
     """
+    if sizes:
+        return _print_bytes(task, dsn, as_json=json)
     with opened(dsn) as db:
         story = tell(db, task, limit=limit, verify=verify)
     if json:
@@ -45,6 +50,15 @@ def show(
     else:
         _print(story)
     raise typer.Exit(FAILED if _refuted(story) else OK)
+
+
+def _print_bytes(task: str, dsn: str | None, *, as_json: bool) -> None:
+    with opened(dsn) as db:
+        db.run(require_item(task, None))
+        lines = db.run(task_bytes(task))
+    if as_json:
+        return print_json({"task_id": task, "bytes": lines})
+    return print_table(("what", "records", "bytes"), [(line.what, line.count, size(line.bytes)) for line in lines])
 
 
 def _refuted(story: Story) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from agentos.core.flows.checkpoints import whole
 from agentos.core.verification import verifier
 from agentos.store.calls import ledger, tasks, timeline
 from agentos.store.calls.checkpoints import checkpoint_of
@@ -12,6 +13,7 @@ from agentos.store.calls.tasks import ItemRow, TaskProgress, TaskRow
 from agentos.store.calls.timeline import Approval, CheckpointSummary, Event, PromptSummary
 from agentos.store.connect import Database
 from agentos.store.errors import InvalidEvidence, UnknownTask
+from agentos.store.run import drive
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _verdict(db: Database, task_id: str, checkpoint: CheckpointSummary) -> Verdi
     if row is None:
         return Verdict(False, "it is gone")
     try:
-        found = verifier(db, task_id, may_rerun=False).row(row)
+        found = verifier(db, task_id, may_rerun=False).row(drive(db, whole(row)))
     except InvalidEvidence as error:
         return Verdict(False, f"its evidence cannot be read: {error.message}")
     return Verdict(found.holds, found.reason, [verdict.as_json() for verdict in found.verdicts])

@@ -74,6 +74,7 @@ class ItemScope:
         self._before_effect = before_effect
         self._tools = {"bash": bash, **(tools or {})}
         self.branches = Branches()
+        self._stored_parts: set[str] = set()
         self._seen: Counter[tuple[int, str, str]] = Counter()
 
     @property
@@ -112,7 +113,7 @@ class ItemScope:
             ordinal=self.ordinal + 1, host=host(),
             workspace=os.fsencode(os.getcwd()).decode(errors="replace"), step_id=uuid4(),
         )  # fmt: skip
-        committed = yield from commit(new, self.lease, self.lease.fence.worker_id)
+        committed = yield from commit(new, self.lease, self.lease.fence.worker_id, self._stored_parts)
         self.ordinal += 1
         return committed
 

@@ -151,6 +151,12 @@ class UnknownOption(EngineError):
     sqlstate = "AG032"
 
 
+class PartsMissing(EngineError):
+    """A large value names parts that are not stored. Nothing was written; sent with all its parts it is."""
+
+    sqlstate = "AG045"
+
+
 # -- refused before anything happened -----------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from agentos.core.checkpoints.checkpoint import Checkpoint, checkpoint_id, parse_checkpoint_id
 from agentos.core.evidence import Evidence, EvidencePack, PackVerdict, stamp_pack
-from agentos.core.flows.checkpoints import commit, newest_holding
+from agentos.core.flows.checkpoints import commit, newest_holding, whole
 from agentos.core.lease import Lease, lease_for
 from agentos.core.process import host
 from agentos.core.scope import SNAPSHOT_LIMIT, check_checkpoint_type
@@ -161,7 +161,7 @@ class CheckpointManager:
             raise UnknownCheckpoint(
                 f"no checkpoint has the id {wanted!r}", hint="pass the checkpoint_id of a committed checkpoint"
             )
-        return row
+        return drive(self._db, whole(row))
 
     def _verifier(self, task_id: str) -> Verifier:
         return verifier(self._db, task_id, may_rerun=self._may_rerun)

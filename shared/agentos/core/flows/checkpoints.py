@@ -7,13 +7,17 @@ from itertools import chain, repeat
 from agentos.core.evidence import PackVerdict
 from agentos.core.flows.patience import insist
 from agentos.core.lease import Lease
+from agentos.store.calls.blobs import get_blobs
 from agentos.store.calls.checkpoints import (
     CheckpointRow,
     Committed,
     NewCheckpoint,
     checkpoints_before,
     commit_checkpoint,
+    commit_parted,
 )
+from agentos.store.errors import PartsMissing
+from agentos.store.parts import is_parted, join, missing, part
 from agentos.store.run import Flow, do, invoke
 
 PAGES = (1, 4, 20)
@@ -29,16 +33,44 @@ class Resume:
     rejected: tuple[tuple[int, str], ...]
 
 
-def commit(new: NewCheckpoint, lease: Lease | None, worker_id: int | None) -> Flow[Committed]:
+def commit(
+    new: NewCheckpoint, lease: Lease | None, worker_id: int | None, stored: set[str] | None = None
+) -> Flow[Committed]:
     """Commit under the lease's fence, or without a lease under the task's head.
+
+    Of a large snapshot only the parts that are not in `stored` are sent; afterwards it names those that are.
 
     Raises LeaseLost, TaskCancelled: with a lease. TaskHeld, UnknownTask, UnknownWorkItem: without one.
     Raises DatabaseUnavailable: if it did not answer for about 3 s; the checkpoint may or may not be there.
     """
     if lease is not None:
         new = replace(new, item_id=lease.fence.item_id)
+    fence = lease.fence if lease else None
     # A step is stored once, however often it is committed: its step_id tells.
-    return (yield from insist(commit_checkpoint(new, lease.fence if lease else None, worker_id)))
+    if (large := part(new.snapshot)) is None:
+        return (yield from insist(commit_checkpoint(new, fence, worker_id)))
+    new, stored, names = replace(new, snapshot=large.text), set() if stored is None else stored, sorted(large.parts)
+    fresh = {name: large.parts[name] for name in names if name not in stored}
+    try:
+        committed = yield from insist(commit_parted(new, fence, worker_id, names, fresh))
+    except PartsMissing:  # what the caller took for stored was rolled back
+        committed = yield from insist(commit_parted(new, fence, worker_id, names, large.parts))
+    stored.clear()
+    stored.update(names)
+    return committed
+
+
+def whole(row: CheckpointRow) -> Flow[CheckpointRow]:
+    """The row with its snapshot as it was committed. One whose parts are gone stays as it is, and does not hold."""
+    if not is_parted(row.snapshot_text):
+        return row
+    known: dict[str, bytes] = {}
+    while wanted := missing(row.snapshot_text, known):
+        found = yield from do(get_blobs(sorted(wanted)))
+        if not found:
+            return row
+        known |= found
+    return replace(row, snapshot_text=join(row.snapshot_text, known))
 
 
 def newest_holding(
@@ -57,9 +89,10 @@ def newest_holding(
             before = row.sequence_number
             if placed and item_id is not None and row.ordinal is None:
                 continue
-            verdict: PackVerdict = yield from invoke(verify, row)
+            full = yield from whole(row)
+            verdict: PackVerdict = yield from invoke(verify, full)
             if verdict.holds:
-                return Resume(row, tuple(rejected))
+                return Resume(full, tuple(rejected))
             rejected.append((row.sequence_number, verdict.reason))
         if len(rows) < page:
             break

@@ -1,6 +1,6 @@
 """Committing, reading and superseding checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -96,6 +96,22 @@ def commit_checkpoint(new: NewCheckpoint, fence: Fence | None, worker_id: int | 
             lambda row: Committed(row["sequence_number"], row["at"]),
         ) if fence and new.item_id == fence.item_id else None,
     )  # fmt: skip
+
+
+def commit_parted(
+    new: NewCheckpoint, fence: Fence | None, worker_id: int | None, names: Sequence[str], bodies: Mapping[str, bytes]
+) -> Call[Committed]:
+    """Commit a checkpoint whose snapshot names parts: `names` all of them, `bodies` those that may not be stored yet.
+
+    Raises PartsMissing: if one is not, and otherwise as `commit_checkpoint`.
+    """
+    call = commit_checkpoint(new, fence, worker_id)
+    return Call(
+        "SELECT * FROM agentos.commit_parted($1::text, $2::bigint, $3::bigint, $4::uuid, $5::text, $6::text, $7::text,"
+        " $8::text, $9::integer, $10::text, $11::text, $12::uuid, $13::text[], $14::text[], $15::bytea[])",
+        (*call.args, list(names), list(bodies), list(bodies.values())),
+        call.read,
+    )
 
 
 def committed_step(task_id: str, step_id: UUID) -> Call[Committed | None]:
