@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from agentos.core.transaction import refuse_effect
+
 BeforeEffect = Callable[[], Awaitable[None]]
 """Returns when a side effect may be started; waits while no beat gets through."""
 
@@ -13,11 +15,13 @@ def guarded(function: Callable[..., Any], before: BeforeEffect | None) -> Callab
     """`function`, awaited by an event loop once `before` has returned. Without `before`: as it is.
 
     Asked at the last moment: the process may have been stopped since the call was recorded as begun.
+    Raises EffectInTransaction: when it is awaited inside `ctx.transaction()`.
     """
     if before is None:
         return function
 
     async def run(*args: Any) -> Any:
+        refuse_effect()
         await before()
         if inspect.iscoroutinefunction(function):
             return await function(*args)

@@ -23,6 +23,7 @@ from agentos.core.lease import Lease
 from agentos.core.llm.request import ModelRequest
 from agentos.core.process import host
 from agentos.core.tool import Tool, bash
+from agentos.core.transaction import OpenTransaction, open_transaction
 from agentos.store.calls import checkpoints, items, ledger
 from agentos.store.calls.checkpoints import CheckpointRow, Committed, NewCheckpoint
 from agentos.store.calls.items import ClaimedItem, Fence
@@ -76,6 +77,8 @@ class ItemScope:
         self.branches = Branches()
         self._stored_parts: set[str] = set()
         self._seen: Counter[tuple[int, str, str]] = Counter()
+        self.joined: OpenTransaction | None = None
+        """A transaction of the caller's own that holds this item's lease row until he ends it."""
 
     @property
     def fence(self) -> Fence:
@@ -115,7 +118,15 @@ class ItemScope:
         )  # fmt: skip
         committed = yield from commit(new, self.lease, self.lease.fence.worker_id, self._stored_parts)
         self.ordinal += 1
+        if transaction := open_transaction(self):
+            transaction.ordinals += 1
+            transaction.steps.append(new.step_id)
         return committed
+
+    def take_back(self, ordinals: int, calls: Counter[tuple[int, str, str]]) -> None:
+        """A transaction was rolled back: its checkpoints and unkeyed calls do not count."""
+        self.ordinal -= ordinals
+        self._seen.subtract(calls)
 
     def tool(
         self, name: str, arguments: Any, *, key: str | None = None, policy: ToolPolicy | None = None,
@@ -148,6 +159,8 @@ class ItemScope:
         if key is None:
             self._seen[ordinal, name, text] += 1
             nth = self._seen[ordinal, name, text]
+            if transaction := open_transaction(self):
+                transaction.calls[ordinal, name, text] += 1
         return tool_identity(self.task_id, self.item.item_id, name, arguments, key=key, ordinal=ordinal, nth=nth)
 
     def _tool(self, name: str, policy: ToolPolicy | None, execute: Callable[[ToolCall, Any], Any] | None) -> Tool:

@@ -6,8 +6,8 @@ itself; a DSN is checked and refused when its schema is missing, half migrated o
 
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,6 +26,8 @@ from agentos.store.writer import Writer
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10
+LENT = 8
+"""Connections that handlers may have for their own transactions, per process."""
 APPLICATION = "agentos"
 PATIENCE: dict[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT_S, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
@@ -120,24 +122,31 @@ class Database:
     _shared: "dict[tuple[int, str], Database]" = {}  # noqa: RUF012  one pool per process and DSN, on purpose
     _lock = threading.Lock()
 
-    def __init__(self, dsn: str, *, max_size: int = 10) -> None:
+    def __init__(
+        self, dsn: str, *, max_size: int = 10, reset: Callable[[psycopg.Connection[Any]], None] | None = None
+    ) -> None:
         self.dsn = dsn
         self._pid = os.getpid()
         self._pool = psycopg_pool.ConnectionPool(
-            dsn, min_size=0, max_size=max_size, open=False, max_idle=60, timeout=CONNECT_TIMEOUT_S,
+            dsn, min_size=0, max_size=max_size, open=False, max_idle=60, timeout=CONNECT_TIMEOUT_S, reset=reset,
             kwargs={"autocommit": True, "application_name": APPLICATION, **PATIENCE},
         )  # fmt: skip
         self._opened = False
         self._beside: Database | None = None
+        self._lending: Database | None = None
 
     @classmethod
     def default(cls, settings: Settings | None = None) -> "Database":
         """The database of this process: what every constructor without arguments uses."""
-        target = open_target(settings)
+        return cls.at(open_target(settings).dsn)
+
+    @classmethod
+    def at(cls, dsn: str) -> "Database":
+        """The one that this process has on a database, its schema not checked."""
         with cls._lock:
-            key = (os.getpid(), target.dsn)  # a fork must not share its parent's sockets
+            key = (os.getpid(), dsn)  # a fork must not share its parent's sockets
             if key not in cls._shared or not cls._shared[key].usable:
-                cls._shared[key] = cls(target.dsn)
+                cls._shared[key] = cls(dsn)
             return cls._shared[key]
 
     @property
@@ -184,10 +193,17 @@ class Database:
                 self._beside = Database(self.dsn, max_size=1)
             return self._beside
 
+    def lending(self) -> "Database":
+        """Connections for statements of others: what they set is reset when they come back."""
+        with self._lock:
+            if self._lending is None:
+                self._lending = Database(self.dsn, max_size=LENT, reset=_as_new)
+            return self._lending
+
     def close(self) -> None:
         """Close the pool."""
-        if self._beside is not None:
-            self._beside.close()
+        for other in filter(None, (self._beside, self._lending)):
+            other.close()
         self._pool.close()
 
 
@@ -200,6 +216,10 @@ def _unlock_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock_after_fork)
+
+
+def _as_new(conn: psycopg.Connection[Any]) -> None:
+    conn.execute("DISCARD ALL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +240,10 @@ async def _keep(_conn: object) -> None:
 class AsyncDatabase:
     """Runs calls, awaited, on a small pool of asyncpg connections."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[Any]", dsn: str) -> None:
         self.pool = pool
+        self.dsn = dsn
+        self._lending: asyncpg.Pool[Any] | None = None
         self._writer = Writer(self._alone)
 
     @classmethod
@@ -234,7 +256,7 @@ class AsyncDatabase:
             )  # fmt: skip
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
             raise_mapped(exc)
-        return cls(pool)
+        return cls(pool, dsn)
 
     async def run(self, call: Call[T]) -> T:
         """Run one call in a transaction of its own; durable writes of several items at once may share theirs."""
@@ -247,8 +269,33 @@ class AsyncDatabase:
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as exc:
             raise_mapped(exc)
 
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[Any]:
+        """A connection for statements of others, of a pool beside the calls' own: it may be kept for seconds, and what
+        is set on it is reset when it comes back. Opened when it is first asked for, closed when it idled for a minute.
+        """
+        if self._lending is None:  # without `await`: making the pool connects nowhere
+            self._lending = asyncpg.create_pool(
+                self.dsn, min_size=0, max_size=LENT, timeout=CONNECT_TIMEOUT_S, command_timeout=60,
+                max_inactive_connection_lifetime=60, server_settings={"application_name": APPLICATION},
+            )  # fmt: skip
+        try:
+            await self._lending
+            conn = await self._lending.acquire()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            raise_mapped(exc)
+        try:
+            yield conn
+        finally:
+            with suppress(
+                OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
+            ):  # dropped
+                await self._lending.release(conn)
+
     async def close(self) -> None:
         """Close the pool at once; what runs is ended."""
+        if self._lending is not None:
+            self._lending.terminate()
         self.pool.terminate()
 
 

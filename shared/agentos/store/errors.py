@@ -4,7 +4,7 @@
 AgentOSError
 ├── EngineError            raised by an SQL function: one class per SQLSTATE AG0xx
 │   ├── LeaseLost TaskHeld TaskFinished TaskExists WorkerDead SeveralQuestions StaleAnswer UnknownOption
-│   ├── AnswerRefused
+│   ├── AnswerRefused WrongDatabase
 │   └── UnknownTask UnknownWorkItem UnknownCheckpoint UnknownWorker
 ├── InvalidInput           what the caller passed cannot be used; nothing has happened
 │   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
@@ -157,6 +157,12 @@ class PartsMissing(EngineError):
     sqlstate = "AG045"
 
 
+class WrongDatabase(EngineError):
+    """A connection that was to be joined is on another database than the worker."""
+
+    sqlstate = "AG070"
+
+
 # -- refused before anything happened -----------------------------------------------------------------------------
 
 
@@ -166,6 +172,10 @@ class InvalidInput(AgentOSError, ValueError):
 
 class ConfigInvalid(InvalidInput):
     """A setting, environment variable or option has a value that cannot be used."""
+
+
+class EffectInTransaction(InvalidInput):
+    """A tool, a model or a wait was asked for inside `ctx.transaction()`. Nothing of the transaction was kept."""
 
 
 class InvalidArguments(InvalidInput):
@@ -191,6 +201,10 @@ class InvalidValue(InvalidInput):
 
 class SandboxUnavailable(InvalidInput):
     """A command was to run in a sandbox, and this host cannot make one. Nothing was run."""
+
+
+class TransactionOpen(InvalidInput):
+    """A transaction is open where none may be: a second one inside it, or one that was joined and not committed."""
 
 
 class UnknownKind(InvalidInput):
@@ -343,6 +357,14 @@ class ToolLimitExceeded(AgentOSError):
 
 class ToolTimeout(AgentOSError):
     """A tool or handler ran longer than its `timeout_s` and was stopped."""
+
+
+class TransactionAborted(AgentOSError):
+    """A statement inside `ctx.transaction()` failed and its error was caught: the transaction cannot be committed."""
+
+
+class TransactionTimeout(AgentOSError, TimeoutError):
+    """`ctx.transaction()` was open longer than it may hold the lease's row. Nothing of it was kept."""
 
 
 BY_SQLSTATE: dict[str, type[EngineError]] = {cls.sqlstate: cls for cls in EngineError.__subclasses__()}

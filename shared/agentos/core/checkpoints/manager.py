@@ -14,6 +14,7 @@ from agentos.core.flows.checkpoints import commit, newest_holding, whole
 from agentos.core.lease import Lease, lease_for
 from agentos.core.process import host
 from agentos.core.scope import SNAPSHOT_LIMIT, check_checkpoint_type
+from agentos.core.transaction import blocking_runner
 from agentos.core.verification import Verifier, verifier
 from agentos.store.calls.checkpoints import (
     CheckpointRow,
@@ -92,7 +93,8 @@ class CheckpointManager:
         try:
             new = replace(begun, evidence=canonical_text(stamped.as_json(), what="evidence"))
             lease = _lease_on(new)
-            committed = drive(self._db, commit(new, lease, lease.fence.worker_id if lease else None))
+            runner = blocking_runner(new.task_id, self._db)
+            committed = drive(runner, commit(new, lease, lease.fence.worker_id if lease else None))
         except BaseException:
             with self._lock:
                 self._steps[step_id] = begun

@@ -11,6 +11,7 @@ from agentos.core.app.context.task_log import TaskLog
 from agentos.core.parked import Parked
 from agentos.core.scope import ItemScope
 from agentos.core.telling import Telling
+from agentos.core.transaction import left_open, open_transaction, refuse_effect
 from agentos.store.run import AsyncRunner, Flow, adrive
 
 T = TypeVar("T")
@@ -105,6 +106,10 @@ class Bound:
         """While this runs the item is not parked: a wait in another branch, or in the tool itself, keeps the slot."""
         if self._left:
             raise Parked
+        if transaction := open_transaction(self._scope):
+            return await adrive(transaction, flow)
+        if self._scope.joined is not None:
+            await left_open(self._scope, self._db)
         self._busy += 1
         try:
             return await adrive(self._db, flow)
@@ -122,6 +127,7 @@ class Bound:
         self.leave(CLEANUP_S if alone else 0.0)
 
     async def _drive(self, flow: Flow[T]) -> T:
+        refuse_effect("a wait")
         return await adrive(self._db, flow)
 
 

@@ -4,12 +4,15 @@ from agentos.core.app.context.calls import BlockingCalls, Calls
 from agentos.core.app.context.children import BlockingChildren, Children
 from agentos.core.app.context.models import BlockingModels, Models
 from agentos.core.app.context.progress import BlockingProgress, Progress
+from agentos.core.app.context.transactions import BlockingTransactions, Transactions
 from agentos.core.app.context.work import BlockingWork, Work
 
 
-class TaskContext(Calls, Models, Children, Work, Progress):
+class TaskContext(Calls, Models, Children, Work, Progress, Transactions):
     """Passed to every async handler as its first argument."""
 
 
-class BlockingContext(BlockingCalls, BlockingModels, BlockingChildren, BlockingWork, BlockingProgress):
+class BlockingContext(
+    BlockingCalls, BlockingModels, BlockingChildren, BlockingWork, BlockingProgress, BlockingTransactions
+):
     """Passed to plain (`def`) handlers, which run in a thread: the same calls, blocking."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from agentos.core.app.context.bound import BlockingBound, Bound
 from agentos.core.evidence import Evidence, EvidencePack
+from agentos.core.transaction import open_transaction
 from agentos.store.calls.checkpoints import Committed
 
 
@@ -21,7 +22,8 @@ class Work(Bound):
         item is another worker's by now.
         """
         committed = await self._run(self._scope.checkpoint(checkpoint_type, snapshot, evidence))
-        self._guard.after_checkpoint()
+        if open_transaction(self._scope) is None:  # inside one it is asked after the COMMIT
+            self._guard.after_checkpoint()
         return committed
 
     async def expand(self, items: Sequence[Mapping[str, Any]]) -> int:
