@@ -15,6 +15,7 @@ BEGIN
     INSERT INTO agentos.task_heads (task_id, open_items, parent_task, parent_item) VALUES (p_child, 0, p_task, p_item);
     v_items := agentos.insert_items(p_child, p_queue, p_items, agentos.rank_of(agentos.clock(), p_priority));
     UPDATE agentos.task_heads t SET open_items = v_items WHERE t.task_id = p_child;
+    PERFORM agentos.inherit_budget(p_task, p_child);
     INSERT INTO agentos.tool_ledger (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, arguments, state, on_doubt,
         idempotency_key, produces, result, worker_id, token, call_token, begun_at, finished_at, expires_at)
     VALUES (p_key, p_task, p_item, '@spawn', p_call_key, p_ordinal, p_nth, p_arguments::json, 'finished', 'retry', p_key, '[]',

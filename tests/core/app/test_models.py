@@ -220,6 +220,23 @@ async def test_a_budget_is_there_with_its_task_or_not_at_all(
     assert conn.execute("SELECT count(*) FROM agentos.budgets").fetchone() == (0,)
 
 
+async def test_a_spawned_childs_calls_count_against_its_parents_budget(
+    app: App, database_dsn: str, spends: Any, adb: AsyncDatabase, conn: psycopg.Connection[Any]
+) -> None:
+    spends()
+
+    @app.task("parent", budget=Budget(max_calls=2))
+    async def parent(ctx: TaskContext) -> list[Any]:
+        return await ctx.gather(await ctx.spawn("spends", {"calls": 3}))
+
+    handle = app.submit("parent", task_id="t")
+    async with serving(app, database_dsn):
+        while not conn.execute("SELECT 1 FROM agentos.waiting WHERE reason = 'budget'").fetchone():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert len(await adb.run(budgets.raise_budget("t", Limits(calls=1)))) == 1
+        assert await outcome(handle) == [3]
+
+
 def test_prices_that_are_not_exact_are_refused_by_the_app() -> None:
     with pytest.raises(ConfigInvalid, match="exact"):
         App(prices={"m": {"input": 0.1, "output": 1}})
