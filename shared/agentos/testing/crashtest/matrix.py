@@ -10,7 +10,7 @@ from agentos.core.app import App, TaskHandle
 from agentos.store.errors import AgentOSError, TaskExists, TaskFailed
 from agentos.store.run import Call
 from agentos.testing.crash import CRASH_TIMES, CrashPoint, Saboteur, crash_at
-from agentos.testing.crashtest.scenario import Effects, Scenario
+from agentos.testing.crashtest.scenario import Act, Effects, Scenario
 from agentos.testing.fork import in_child
 from agentos.testing.pool import Pool
 from agentos.testing.soundness import assert_sound
@@ -69,23 +69,28 @@ class _Run:
         """Raises AssertionError: if something does not hold."""
         by_caller = self.point.call in self.scenario.caller_calls
         died = self._by_caller(self._submit, sabotage=by_caller)
+        if self.scenario.first:
+            with crash_at(self.scenario.first):
+                self.pool.drain(self.app)
         acts = list(self.scenario.acts)
         for _ in range(MOST_DRAINS):
-            died = self._drain(sabotage=not by_caller and not died) or died
+            dies = self._drain(sabotage=not by_caller and not died)
+            died = died or dies
             if self._ended():
                 break
-            if acts:
+            if acts and not dies:
                 died = self._by_caller(acts.pop(0), sabotage=by_caller and not died) or died
         _require(died, f"it never came to {self.point}")
         self._check()
 
-    def _submit(self, app: App, _handle: TaskHandle) -> None:
+    def _submit(self, app: App, _handle: TaskHandle, _effects: Effects) -> None:
+        kind = self.scenario.kind or self.scenario.name
         try:
-            app.submit(self.scenario.name, self.scenario.payload, task_id=self.task_id, **self.scenario.submit)
+            app.submit(kind, self.scenario.payload, task_id=self.task_id, **self.scenario.submit)
         except TaskExists:
             return  # the one that died had got so far
 
-    def _by_caller(self, act: Callable[[App, TaskHandle], None], *, sabotage: bool) -> bool:
+    def _by_caller(self, act: Act, *, sabotage: bool) -> bool:
         """Whether the process died of it; it is done again then, as a person would."""
         died = False
         if sabotage:
@@ -93,13 +98,13 @@ class _Run:
             def victim(tell: Callable[[str], None]) -> None:
                 Saboteur(self.point, tell).install()
                 app = self.scenario.app(self.effects)
-                act(app, TaskHandle(self.task_id, app._database()))
+                act(app, TaskHandle(self.task_id, app._database()), self.effects)
 
             ended = in_child(victim, timeout_s=CHILD_S)
             died = ended.killed
             if not died and ended.code == 0:
                 return False  # it was done, without passing the point
-        act(self.app, self.handle)
+        act(self.app, self.handle, self.effects)
         return died
 
     def _drain(self, *, sabotage: bool) -> bool:

@@ -29,18 +29,19 @@ class Effects:
         return Counter(self.file.read_text().split() if self.file.exists() else [])
 
 
-Act = Callable[[App, TaskHandle], None]
+Act = Callable[[App, TaskHandle, Effects], None]
 """What somebody outside does (answers, signals ...). Done again when it died; doing it twice must not matter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`app(effects)` makes the agent, its kind is `name`; `acts` happen one by one, whenever it can go no further.
+    """`app(effects)` makes the agent, its kind is `kind` or `name`; `acts` happen one by one, whenever it can go
+    no further.
 
     `worker_calls`: the calls of the engine that its worker makes; `caller_calls`: those of `submit` and of the acts.
     `once`: effects that must be done exactly once wherever it dies. `repeats`: effects that may be done again when it
     dies at these points, because nothing can know that they were done; the primitive says so.
-    `status`: how the task must end.
+    `first`: where a worker dies before the one that is watched. `status`: how the task must end.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Scenario:
     status: str = "completed"
     result: Any = None
     submit: dict[str, Any] = field(default_factory=dict)
+    first: str | None = None
+    kind: str | None = None
 
     @property
     def calls(self) -> tuple[str, ...]:

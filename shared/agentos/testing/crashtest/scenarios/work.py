@@ -1,15 +1,8 @@
-"""The primitives, one scenario each."""
-
-from typing import Any
+"""Items and checkpoints."""
 
 from agentos.core.app import App, TaskContext
 from agentos.core.evidence import Evidence, EvidenceType
 from agentos.testing.crashtest.scenario import Effects, Scenario
-
-UNRECORDED = frozenset({"before:ledger_finish", "during:ledger_finish"})
-"""Between an effect and its record nothing can know that it was done: `retry` says that it may be done again."""
-UNPAID = frozenset({"before:cache_finish", "during:cache_finish"})
-"""The same between a model's answer and its record."""
 
 
 def _item(effects: Effects) -> App:
@@ -51,48 +44,6 @@ def _evidence(effects: Effects) -> App:
     return app
 
 
-def _tool_retry(effects: Effects) -> App:
-    app = App()
-    app.tool("effect", on_doubt="retry")(effects.do)
-
-    @app.task("tool_retry")
-    async def tool_retry(ctx: TaskContext) -> int:
-        for name in ("a", "b"):
-            await ctx.tool("effect", name)
-        return 2
-
-    return app
-
-
-def _tool_probe(effects: Effects) -> App:
-    from agentos.core.app import NOT_DONE, Done  # noqa: PLC0415  beside what uses them
-
-    app = App()
-
-    def probe(_call: Any, name: str) -> Any:
-        return Done(name) if effects.counted()[name] else NOT_DONE
-
-    app.tool("effect", on_doubt="probe", probe=probe)(effects.do)
-
-    @app.task("tool_probe")
-    async def tool_probe(ctx: TaskContext) -> int:
-        for name in ("a", "b"):
-            await ctx.tool("effect", name)
-        return 2
-
-    return app
-
-
-def _model(effects: Effects) -> App:
-    app = App()
-
-    @app.task("model")
-    async def model(ctx: TaskContext) -> Any:
-        return await ctx.llm("plan", prompt="Plan: tea", model="m", generate=lambda _prompt: effects.do("paid"))
-
-    return app
-
-
 def _expand(effects: Effects) -> App:
     app = App()
     app.tool("effect", on_doubt="retry")(effects.do)
@@ -122,7 +73,7 @@ def _failure(effects: Effects) -> App:
     return app
 
 
-SCENARIOS: tuple[Scenario, ...] = (
+SCENARIOS = (
     Scenario(
         "item", "submit, claim, complete", _item, ("claim", "complete"), ("submit",), result="done",
     ),
@@ -131,18 +82,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "evidence", "a checkpoint with evidence", _evidence, ("commit_checkpoint",), result="made",
-    ),
-    Scenario(
-        "tool_retry", "a tool that may be repeated", _tool_retry, ("ledger_begin", "ledger_finish"),
-        once=("a", "b"), repeats={"a": UNRECORDED}, result=2,
-    ),
-    Scenario(
-        "tool_probe", "a tool that can be asked", _tool_probe, ("ledger_begin", "ledger_finish"),
-        once=("a", "b"), result=2,
-    ),
-    Scenario(
-        "model", "a model's output", _model, ("cache_begin", "cache_finish"), once=("paid",), repeats={"paid": UNPAID},
-        result="paid",
     ),
     Scenario(
         "expand", "items added by a handler", _expand, ("expand", "complete"), once=("first", "last"),

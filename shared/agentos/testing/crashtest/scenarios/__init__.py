@@ -1,0 +1,8 @@
+"""The primitives, one scenario each."""
+
+from agentos.testing.crashtest.scenario import Scenario
+from agentos.testing.crashtest.scenarios import models, tools, waits, work
+
+SCENARIOS: tuple[Scenario, ...] = (*work.SCENARIOS, *tools.SCENARIOS, *models.SCENARIOS, *waits.SCENARIOS)
+
+__all__ = ["SCENARIOS"]
