@@ -2,7 +2,8 @@
 
 CREATE TYPE agentos.claimed AS (
     item_id bigint, token uuid, lane integer, attempt integer, failures integer, crashes integer, claimed_at timestamptz,
-    task_id text, seq integer, key text, queue text, kind text, payload text, max_attempts integer, timeout_s float8, cancelled boolean
+    task_id text, seq integer, key text, queue text, kind text, payload text, max_attempts integer, timeout_s float8, cancelled boolean,
+    fenced bigint[], solo_waiting boolean  -- of the last row only, which has no item (`agentos.last_row`)
 );
 
 -- The claim's own workers row, locked against the declaration of its death; without it a claim racing that
@@ -23,7 +24,7 @@ END $$;
 CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF agentos.claimed LANGUAGE sql AS $$
     SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
            w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
-           coalesce(t.cancel_requested OR t.status IS NOT NULL, false)
+           coalesce(t.cancel_requested OR t.status IS NOT NULL, false), NULL::bigint[], NULL::boolean
       FROM unnest(p_held) h
       JOIN agentos.work_items w USING (item_id)
       JOIN agentos.lanes l ON l.lane = abs(h.lane)
@@ -32,31 +33,49 @@ CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF 
 $$;
 
 -- Takes up to p_limit items from p_lanes, in the order given, oldest rank first: those that `pick_ready` has locked.
--- A last row of nulls says: work waits in p_solo, the lanes of items that must run alone.
+-- A last row without an item says that work waits in p_solo, the lanes of items that must run alone.
 -- The planner settings keep one plan, the index in order, whatever stale statistics say. Without jit = off a server
 -- before 18 compiles that plan at every claim: there a plan that is forced costs 1e10.
 CREATE FUNCTION agentos.claim(p_worker bigint, p_epoch integer, p_lanes integer[], p_limit integer, p_solo integer[])
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
 SET jit = off AS $$
-DECLARE v_picked tid[]; v_held agentos.lease_held[]; v_taken bigint;
+DECLARE v_last agentos.claimed;
 BEGIN
     PERFORM agentos.hold_epoch(p_worker, p_epoch);
-    IF p_limit > 0 THEN
-        v_picked := agentos.pick_ready(p_lanes, p_limit);
-        WITH taken AS (DELETE FROM agentos.lease_ready WHERE ctid = ANY (v_picked) RETURNING *),
-        held AS (
-            INSERT INTO agentos.lease_held (item_id, worker_id, token, lane, rank, attempt, failures, crashes, started, claimed_at)
-            SELECT item_id, p_worker, gen_random_uuid(), lane, rank, attempt + 1, failures, crashes, true, agentos.clock()
-              FROM taken ON CONFLICT DO NOTHING RETURNING *)
-        SELECT (SELECT array_agg(held) FROM held), (SELECT count(*) FROM taken) INTO v_held, v_taken;
-        PERFORM agentos.report_duplicates(p_worker, v_taken - coalesce(cardinality(v_held), 0));
-        RETURN QUERY SELECT * FROM agentos.claimed_rows(v_held);
-    END IF;
-    IF EXISTS (SELECT 1 FROM unnest(p_solo) s CROSS JOIN LATERAL
-                 (SELECT 1 FROM agentos.lease_ready r WHERE r.lane = s LIMIT 1) r) THEN
-        RETURN NEXT NULL::agentos.claimed;
-    END IF;
+    RETURN QUERY SELECT * FROM agentos.take(p_worker, p_lanes, p_limit, NULL);
+    v_last := agentos.last_row(p_solo, NULL);
+    IF v_last.solo_waiting THEN RETURN NEXT v_last; END IF;
+END $$;
+
+-- p_claim_no: the items are prefetched, and begin when this number is in begun_claims; null: they are started now. What
+-- is returned is read in a statement of its own, after the locks.
+CREATE FUNCTION agentos.take(p_worker bigint, p_lanes integer[], p_limit integer, p_claim_no bigint)
+RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
+DECLARE v_picked tid[]; v_held agentos.lease_held[]; v_taken bigint; v_now timestamptz := agentos.clock();
+BEGIN
+    IF p_limit <= 0 THEN RETURN; END IF;
+    v_picked := agentos.pick_ready(p_lanes, p_limit);
+    WITH taken AS (DELETE FROM agentos.lease_ready WHERE ctid = ANY (v_picked) RETURNING *),
+    held AS (
+        INSERT INTO agentos.lease_held (item_id, worker_id, token, lane, rank, attempt, failures, crashes, started, claim_no,
+                                        claimed_at)
+        SELECT item_id, p_worker, gen_random_uuid(), lane, rank, attempt + 1, failures, crashes, p_claim_no IS NULL,
+               coalesce(p_claim_no, 0), v_now
+          FROM taken ON CONFLICT DO NOTHING RETURNING *)
+    SELECT (SELECT array_agg(held) FROM held), (SELECT count(*) FROM taken) INTO v_held, v_taken;
+    PERFORM agentos.report_duplicates(p_worker, v_taken - coalesce(cardinality(v_held), 0));
+    RETURN QUERY SELECT * FROM agentos.claimed_rows(v_held);
+END $$;
+
+CREATE FUNCTION agentos.last_row(p_solo integer[], p_fenced bigint[]) RETURNS agentos.claimed LANGUAGE plpgsql AS $$
+DECLARE v_last agentos.claimed;
+BEGIN
+    v_last.fenced := p_fenced;
+    v_last.solo_waiting := EXISTS (
+        SELECT 1 FROM unnest(p_solo) s
+         CROSS JOIN LATERAL (SELECT 1 FROM agentos.lease_ready r WHERE r.lane = s LIMIT 1) r);
+    RETURN v_last;
 END $$;
 
 -- A ready row for an item that is held already must not be: it is dropped, and said. One would otherwise stop a lane.

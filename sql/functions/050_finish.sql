@@ -24,17 +24,55 @@ BEGIN
 END $$;
 
 -- Completes many items in one commit. Returns those that were fenced off: nothing was written for them. A pair that
--- comes twice counts once; a stale token beside the fresh one of the same item does not bring its result along.
+-- comes twice counts once; a stale token beside the fresh one of the same item does not bring its result along. Locked
+-- in item order; every outcome comes from the lease that is deleted, so one statement fences it.
 CREATE FUNCTION agentos.complete(p_worker bigint, p_items bigint[], p_tokens uuid[], p_results text[]) RETURNS bigint[]
-LANGUAGE plpgsql AS $$
-DECLARE v_ended agentos.ended[] := agentos.end_leases(p_worker, p_items, p_tokens);
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+DECLARE v_done bigint[]; v_now timestamptz := agentos.clock();
 BEGIN
-    INSERT INTO agentos.outcomes (item_id, token, worker_id, attempt, failures, crashes, status, claimed_at, finished_at, result)
-    SELECT DISTINCT ON (e.item_id) e.item_id, e.token, e.worker_id, e.attempt, e.failures, e.crashes, 'completed',
-           e.claimed_at, agentos.clock(), u.result::json
-      FROM unnest(v_ended) e JOIN unnest(p_items, p_tokens, p_results) AS u(item_id, token, result) USING (item_id, token);
-    PERFORM agentos.settle(ARRAY(SELECT e.item_id FROM unnest(v_ended) e), true);
-    RETURN ARRAY(SELECT u FROM unnest(p_items) u EXCEPT SELECT e.item_id FROM unnest(v_ended) e);
+    PERFORM agentos.enter_fence();
+    WITH mine AS MATERIALIZED (
+        SELECT h.item_id, u.result FROM unnest(p_items, p_tokens, p_results) AS u(item_id, token, result)
+          JOIN agentos.lease_held h ON h.item_id = u.item_id AND h.token = u.token AND h.worker_id = p_worker
+         WHERE h.expires_at IS NULL OR h.expires_at > v_now
+         ORDER BY h.item_id FOR UPDATE OF h),
+    gone AS (
+        DELETE FROM agentos.lease_held h USING mine m WHERE h.item_id = m.item_id RETURNING h.*, m.result),
+    done AS (
+        INSERT INTO agentos.outcomes (item_id, token, worker_id, attempt, failures, crashes, status, claimed_at, finished_at,
+                                      result)
+        SELECT g.item_id, g.token, g.worker_id, g.attempt, g.failures, g.crashes, 'completed', g.claimed_at, v_now,
+               g.result::json FROM gone g RETURNING item_id)
+    SELECT coalesce(array_agg(item_id), '{}') INTO v_done FROM done;
+    PERFORM agentos.settle(v_done, true);
+    RETURN ARRAY(SELECT u FROM unnest(p_items) u EXCEPT SELECT d FROM unnest(v_done) d);
+END $$;
+
+-- What a busy worker does with one round trip and one commit: it completes what has ended, then claims. p_claim_no: the
+-- new items are prefetched and wait in the worker; p_begun: the numbers of former claims whose items begin now, durable
+-- before a handler's first step, because the worker begins them on the reply; p_over: of those that are all over.
+-- Dies the worker before the commit, its items are held as they were, and those not begun are charged nothing; after it,
+-- the completed are outcomes, and the new and the begun come back by `reclaim`, the begun with a crash charged.
+-- The last row has no item: what was fenced off, and whether work waits that must run alone.
+CREATE FUNCTION agentos.turn(p_worker bigint, p_epoch integer, p_items bigint[], p_tokens uuid[], p_results text[],
+                             p_lanes integer[], p_limit integer, p_solo integer[], p_claim_no bigint, p_begun bigint[],
+                             p_over bigint[]) RETURNS SETOF agentos.claimed LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
+SET jit = off AS $$
+DECLARE v_fenced bigint[] := '{}';
+BEGIN
+    PERFORM agentos.hold_epoch(p_worker, p_epoch);
+    IF cardinality(p_items) > 0 THEN v_fenced := agentos.complete(p_worker, p_items, p_tokens, p_results); END IF;
+    IF cardinality(p_begun) > 0 THEN
+        INSERT INTO agentos.begun_claims (worker_id, claim_no) SELECT p_worker, n FROM unnest(p_begun) n ON CONFLICT DO NOTHING;
+    END IF;
+    IF cardinality(p_over) > 0 THEN
+        DELETE FROM agentos.begun_claims WHERE worker_id = p_worker AND claim_no = ANY (p_over);
+    END IF;
+    RETURN QUERY SELECT * FROM agentos.take(p_worker, p_lanes, p_limit, p_claim_no);
+    RETURN NEXT agentos.last_row(p_solo, v_fenced);
 END $$;
 
 -- The reply to `complete` was lost: which of these items ended under exactly this token.

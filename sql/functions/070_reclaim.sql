@@ -8,7 +8,7 @@ $$;
 
 -- Separate statements: lock and mark the dead, then lock their leases, then move them. One joined statement takes
 -- leases from a worker that has just beaten. Looks at *all* leases without a living worker, not only fresh deaths.
--- Crashes are charged to started items only; from the first on, the item goes to its lane's solo twin (-lane).
+-- Crashes are charged to items that were started, or whose claim was begun (`agentos.turn`); from the first on, the item goes to its lane's solo twin (-lane).
 CREATE FUNCTION agentos.reclaim(p_limit integer, p_max_crashes integer)
 RETURNS TABLE (item_id bigint, task_id text, worker_id bigint, crashes integer, quarantined boolean) LANGUAGE plpgsql AS $$
 DECLARE v_dead bigint[]; v_items bigint[]; v_ended agentos.ended[];
@@ -42,7 +42,9 @@ END $$;
 -- runs for days on machines that come and go is not quarantined, and a poison item is, after p_max_crashes attempts.
 -- One that records something new each time and dies all the same loses this grace after 50 deaths.
 CREATE FUNCTION agentos.crashes_with(p_lease agentos.lease_held) RETURNS smallint LANGUAGE sql AS $$
-    SELECT CASE WHEN NOT p_lease.started THEN p_lease.crashes
+    SELECT CASE WHEN NOT p_lease.started AND NOT EXISTS (
+                         SELECT 1 FROM agentos.begun_claims b
+                          WHERE b.worker_id = p_lease.worker_id AND b.claim_no = p_lease.claim_no) THEN p_lease.crashes
                 WHEN p_lease.crashes > 0 AND (
                          EXISTS (SELECT 1 FROM agentos.checkpoints c
                                   WHERE c.item_id = p_lease.item_id AND c.attempt = p_lease.attempt)
@@ -126,7 +128,8 @@ CREATE FUNCTION agentos.forget_workers(p_age_s float8) RETURNS integer LANGUAGE 
     WITH gone AS (
         DELETE FROM agentos.workers w
          WHERE w.state IN ('stopped', 'dead') AND w.beat_at < agentos.clock() - make_interval(secs => p_age_s)
-           AND NOT EXISTS (SELECT 1 FROM agentos.lease_held h WHERE h.worker_id = w.worker_id) RETURNING 1)
+           AND NOT EXISTS (SELECT 1 FROM agentos.lease_held h WHERE h.worker_id = w.worker_id) RETURNING worker_id),
+    begun AS (DELETE FROM agentos.begun_claims b USING gone g WHERE b.worker_id = g.worker_id)
     SELECT count(*)::integer FROM gone
 $$;
 

@@ -91,13 +91,22 @@ CREATE TABLE agentos.lease_held (
     attempt    integer NOT NULL,
     failures   smallint NOT NULL,
     crashes    smallint NOT NULL,
-    started    boolean NOT NULL,
+    started    boolean NOT NULL,      -- false: prefetched; begun once its claim_no is in begun_claims
     claimed_at timestamptz NOT NULL,
-    expires_at timestamptz            -- own expiry (LeaseManager); null: lives as long as its worker
+    expires_at timestamptz,           -- own expiry (LeaseManager); null: lives as long as its worker
+    claim_no   bigint NOT NULL DEFAULT 0
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0,
         vacuum_truncate = off);
 CREATE INDEX lease_held_worker ON agentos.lease_held (worker_id);
 CREATE INDEX lease_held_expiry ON agentos.lease_held (expires_at) WHERE expires_at IS NOT NULL;
+
+-- Which claims of prefetched items a worker has begun to run: one row a claim instead of an update of each lease. Each is
+-- inserted and deleted by its key, never updated: under a pinned snapshot nobody walks over its dead rows.
+CREATE TABLE agentos.begun_claims (
+    worker_id bigint NOT NULL,
+    claim_no  bigint NOT NULL,
+    PRIMARY KEY (worker_id, claim_no)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, vacuum_truncate = off);
 
 CREATE TABLE agentos.scheduled (
     item_id  bigint PRIMARY KEY,

@@ -107,9 +107,9 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
                 "repair",
                 "reopen",
             },
-            "out": {"claim", "claim_rows_at", "give_up"},
+            "out": {"take", "claim_rows_at", "give_up"},
         },
-        "lease_held": {"in": {"claim", "claim_rows_at"}, "out": {"end_leases", "reclaim"}},
+        "lease_held": {"in": {"take", "claim_rows_at"}, "out": {"complete", "end_leases", "reclaim"}},
         "scheduled": {"in": {"submit", "submit_many", "fail"}, "out": {"promote_scheduled", "end_parked", "give_up"}},
         "waiting": {
             "in": {"place_new", "park", "reopen"},
@@ -133,7 +133,7 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
 
 def test_leases_are_ended_by_these_only() -> None:
     callers = {name for name, body in bodies().items() if "agentos.end_leases(" in body} - {"end_leases"}
-    assert callers == {"complete", "fail", "release", "park"}
+    assert callers == {"fail", "release", "park"}
 
 
 def test_a_place_is_never_updated_but_for_its_counters() -> None:

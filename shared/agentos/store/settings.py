@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     """Seconds that a stopping worker gives running handlers to reach a checkpoint; 0 hands them back at once."""
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 8
     """Handlers that one worker runs at the same time."""
+    prefetch: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Items that a worker may hold beyond those it runs; 0: none. Default: as many as its handlers finished in the last
+    50 ms, at most 500."""
 
     shell_timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3600.0
     """Seconds that a command of the `bash` tool may run, unless its call or tool says otherwise; 0: no limit. So are

@@ -41,6 +41,9 @@ checkpoint, the rest is handed back. A second signal hands everything back now. 
 @cli.command(help=EXAMPLES)
 def worker(  # noqa: PLR0913, PLR0917  one parameter is one option: Typer reads them here
     concurrency: Annotated[int | None, typer.Option(help="Items at the same time. Default 8.")] = None,
+    prefetch: Annotated[
+        int | None, typer.Option(help="Items held beyond those at most; 0: none. Default: what short handlers allow.")
+    ] = None,
     app: Annotated[str | None, typer.Option(help="Where your App is: module:name.")] = None,
     queue: Annotated[list[str] | None, typer.Option(help="Queue to serve; may be repeated. Default: default.")] = None,
     allow_kind: Annotated[list[str] | None, typer.Option(help="Also run this kind: shell.")] = None,
@@ -59,7 +62,9 @@ def worker(  # noqa: PLR0913, PLR0917  one parameter is one option: Typer reads 
 ) -> None:
     """Parse, check, serve."""
     try:
-        settings = load_settings(dsn=dsn, concurrency=concurrency, ttl_s=ttl, beat_s=beat, poll_s=poll, grace_s=grace)
+        settings = load_settings(
+            dsn=dsn, concurrency=concurrency, prefetch=prefetch, ttl_s=ttl, beat_s=beat, poll_s=poll, grace_s=grace
+        )
         configure_logs(settings.log_format, settings.log_level)
         _require_known(allow_kind or [])
         options = Options(

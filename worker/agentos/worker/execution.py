@@ -7,7 +7,7 @@ from typing import Any
 
 from agentos.core.app import Handler
 from agentos.core.app.context import TaskContext
-from agentos.core.lease import Lease, holding
+from agentos.core.lease import Lease, current_lease
 from agentos.core.logs import bind_item, get_logger
 from agentos.core.model import configured_completion
 from agentos.core.parked import Parked
@@ -28,10 +28,11 @@ from agentos.store.errors import (
     NonRetryable,
     ReplayError,
     TaskCancelled,
+    ToolTimeout,
     ValueTooLarge,
 )
 from agentos.store.run import AsyncRunner, adrive
-from agentos.worker.handlers import run_handler, supervised
+from agentos.worker.handlers import leave_alone, run_handler
 from agentos.worker.options import Options
 from agentos.worker.outage import TROUBLE, reason
 from agentos.worker.running import Attempt, Stop
@@ -72,28 +73,24 @@ class Execution:
         self._left = left
         self._given_back = given_back
         self._telling = Telling(db, asyncio.get_running_loop())
+        self._tools = {"bash": abash, **options.app.tools}
+        self._model: tuple[str, Callable[[Any], Any]] | None = None
         self.draining = False
 
     async def run(self, attempt: Attempt) -> None:
         """Never raises: every way an attempt can end is written down, or the lease is lost and nothing is."""
-        item = attempt.item
-        fence = item.fence(attempt.worker_id)
-        with bind_item(task_id=item.task_id, item_id=item.item_id, attempt=item.attempt, worker_id=attempt.worker_id):
-            attempt.running = True
-            try:
-                text = await self._result(attempt, fence)
-            except Parked:
+        try:
+            text = await self._result(attempt)
+        except BaseException as exc:
+            current_lease.set(None)
+            if not attempt.abandoned:
                 attempt.running = False
-                log.info("parked: it waits as a row")
-                self._left(attempt)
-            except BaseException as exc:
-                attempt.running = False
-                attempt.in_outage = isinstance(exc, DatabaseUnavailable) and not self._vitals.beating
-                await asyncio.shield(self._ended(attempt, fence, exc))
-            else:
+                await self._unfinished(attempt, exc)
+        else:
+            if not attempt.abandoned:
                 self._completed(attempt, text)
 
-    async def _result(self, attempt: Attempt, fence: Fence) -> str:
+    async def _result(self, attempt: Attempt) -> str:
         item = attempt.item
         if attempt.stop is not None:
             raise asyncio.CancelledError
@@ -101,26 +98,45 @@ class Execution:
             raise TaskCancelled("the task was cancelled before it ran")
         if isinstance(item.payload, InvalidValue):
             raise item.payload
-        lease = Lease(fence, item.task_id, item.attempt)
+        lease = Lease(item.fence(attempt.worker_id), item.task_id, item.attempt)
+        current_lease.set(lease)  # in a context of its own, as every task has
+        attempt.running, attempt.unwilling = True, self._abandon
+        timer = item.timeout_s and asyncio.get_running_loop().call_later(item.timeout_s, attempt.time_out)
+        try:
+            result = await self._handled(attempt, lease)
+        finally:
+            attempt.running = False
+            if timer:
+                timer.cancel()
+        current_lease.set(None)
+        return "null" if result is None else await _text(result)
+
+    async def _handled(self, attempt: Attempt, lease: Lease) -> Any:
+        item = attempt.item
         verify = verifier(self._sync_db, item.task_id, may_rerun=self._options.allow_shell)
-        with holding(lease):
-            scope = ItemScope(
-                item, lease, verify_row=verify.row, verify=verify.evidence,
-                tools={"bash": abash, **self._options.app.tools}, before_effect=self.before_effect,
-            )  # fmt: skip
-            if item.attempt > 1:
-                await adrive(self._db, scope.resume())
-            model, complete = configured_completion(self._options.settings)
-            context = TaskContext(scope, self._db, self, model, complete, self._telling)
-            context.leave = functools.partial(_end_later, attempt)
-            handler = asyncio.create_task(run_handler(self._options.app, scope, context, self._db))
-            try:
-                result = await supervised(handler, item.timeout_s)
-            finally:
-                await self._telling.flush_of(fence)
-                if context.left:  # whatever a handler made of it: a group, another error, a result
-                    raise Parked
-        return await _text(result)
+        scope = ItemScope(
+            item, lease, verify_row=verify.row, verify=verify.evidence, tools=self._tools,
+            before_effect=self.before_effect,
+        )  # fmt: skip
+        if item.attempt > 1:
+            await adrive(self._db, scope.resume())
+        if self._model is None:
+            self._model = configured_completion(self._options.settings)
+        context = TaskContext(scope, self._db, self, *self._model, self._telling)
+        context.leave = functools.partial(_end_later, attempt)
+        try:
+            return await run_handler(self._options.app, scope, context, self._db)
+        finally:
+            await self._telling.flush_of(lease.fence)
+            if context.left:  # whatever a handler made of it: a group, another error, a result
+                raise Parked
+
+    def _abandon(self, attempt: Attempt) -> None:
+        """Its handler was told to end and has not: its end is written without it."""
+        if attempt.running and attempt.task is not None:
+            attempt.running, attempt.abandoned = False, True
+            leave_alone(attempt.task)
+            attempt.task = asyncio.create_task(self._unfinished(attempt, asyncio.CancelledError()))
 
     # -- what a running item asks --
 
@@ -139,6 +155,18 @@ class Execution:
         return self._options.app.handlers.get(kind)
 
     # -- how an attempt ends --
+
+    async def _unfinished(self, attempt: Attempt, exc: BaseException) -> None:
+        item = attempt.item
+        with bind_item(task_id=item.task_id, item_id=item.item_id, attempt=item.attempt, worker_id=attempt.worker_id):
+            if isinstance(exc, Parked) or attempt.stop is Stop.PARKED:
+                log.info("parked: it waits as a row")
+                self._left(attempt)
+                return
+            if attempt.timed_out and attempt.stop is None:
+                exc = ToolTimeout(f"the handler ran longer than its timeout_s of {item.timeout_s:g}")
+            attempt.in_outage = isinstance(exc, DatabaseUnavailable) and not self._vitals.beating
+            await asyncio.shield(self._ended(attempt, item.fence(attempt.worker_id), exc))
 
     async def _ended(self, attempt: Attempt, fence: Fence, exc: BaseException) -> None:
         try:

@@ -9,45 +9,21 @@ from agentos.core.app.arguments import bind
 from agentos.core.kinds import BUILTIN
 from agentos.core.logs import get_logger
 from agentos.core.scope import ItemScope
-from agentos.store.errors import ToolTimeout, UnknownKind
+from agentos.store.errors import UnknownKind
 from agentos.store.run import AsyncRunner, adrive
+from agentos.worker.running import UNWILLING_S
 
 log = get_logger(__name__)
-
-UNWILLING_S = 2.0
-"""How long a handler that was told to end may take to do so."""
 
 abandoned: set["asyncio.Task[Any]"] = set()
 """Handlers that were told to end and did not. They hold no lease, so nothing they write counts."""
 
 
-async def supervised(handler: "asyncio.Task[Any]", timeout_s: float | None) -> Any:
-    """The handler's result. Cancelled, or out of time, it is told to end; one that does not is left to itself.
-
-    Raises ToolTimeout: if it ran longer than `timeout_s`. Otherwise whatever the handler raises.
-    """
-    try:
-        await asyncio.wait({handler}, timeout=timeout_s)
-    except asyncio.CancelledError:
-        await _end(handler)
-        if handler.done():
-            return handler.result()
-        raise
-    if handler.done():
-        return handler.result()
-    await _end(handler)
-    if handler.done() and not handler.cancelled() and handler.exception() is None:
-        return handler.result()
-    raise ToolTimeout(f"the handler ran longer than its timeout_s of {timeout_s:g}")
-
-
-async def _end(handler: "asyncio.Task[Any]") -> None:
-    handler.cancel()
-    await asyncio.wait({handler}, timeout=UNWILLING_S)
-    if not handler.done():
-        log.error("the handler does not end when it is cancelled; left to itself", seconds=UNWILLING_S)
-        abandoned.add(handler)
-        handler.add_done_callback(_gone)
+def leave_alone(handler: "asyncio.Task[Any]") -> None:
+    """It was told to end and does not: the process goes on, and ends, without it."""
+    log.error("the handler does not end when it is cancelled; left to itself", seconds=UNWILLING_S)
+    abandoned.add(handler)
+    handler.add_done_callback(_gone)
 
 
 def _gone(handler: "asyncio.Task[Any]") -> None:

@@ -19,7 +19,7 @@ from agentos.core.presence import Presence
 from agentos.core.process import monotonic
 from agentos.core.wake import Waker
 from agentos.store.calls import items, workers
-from agentos.store.calls.items import Claimed, ClaimedItem
+from agentos.store.calls.items import Claimed
 from agentos.store.connect import AsyncDatabase, Database, Target, locate
 from agentos.store.errors import DatabaseError, WorkerDead
 from agentos.worker.claims import Claims
@@ -29,7 +29,9 @@ from agentos.worker.health import serve_health
 from agentos.worker.listener import listen
 from agentos.worker.options import Options
 from agentos.worker.outage import TROUBLE, reason
+from agentos.worker.pace import FLUSH_S, WINDOW_S, Pace
 from agentos.worker.running import Attempt, Held, Stop
+from agentos.worker.slots import Slots
 from agentos.worker.solo import SoloChildren
 from agentos.worker.threads import DaemonThreads
 from agentos.worker.vitals import Vitals
@@ -70,9 +72,11 @@ class Worker:
         self._db = await AsyncDatabase.open(self.target.dsn)
         self._completions = Completions(self._db, self.held)
         self._execution = Execution(
-            self.options, self._db, self._sync_db, self.vitals, completed=self._completions.add, left=self.held.remove,
+            self.options, self._db, self._sync_db, self.vitals, completed=self._completed, left=self._left,
             given_back=self._waker.wake,
         )  # fmt: skip
+        self._slots = Slots(self.options.concurrency, self._execution.run)
+        self._pace = Pace(0 if self.options.solo else self.options.settings.prefetch)
         background = [asyncio.create_task(self.vitals.tick()), asyncio.create_task(self._self_fence())]
         if self.options.listen:
             background.append(asyncio.create_task(listen(self.target.dsn, self.options.queues, self.wake)))
@@ -124,7 +128,7 @@ class Worker:
         presence.heartbeat.on_dead = functools.partial(self._told_dead, loop)
         await asyncio.to_thread(presence.start)
         self.vitals.heartbeat = presence.heartbeat
-        self._claims = Claims(self._db, presence.worker_id, settings.ttl_s)
+        self._claims = Claims(self._db, presence.worker_id, settings.ttl_s, self.held, self._slots)
         try:
             await self._claims.serve(self.options.queues, self.options.kinds, solo=self.options.solo)
         except BaseException:
@@ -142,6 +146,15 @@ class Worker:
         if self._presence is not None:
             await asyncio.to_thread(self._presence.stop)
             self._presence = None
+
+    def _completed(self, attempt: Attempt, text: str) -> None:
+        self._completions.add(attempt, text)
+        self._slots.freed()
+
+    def _left(self, attempt: Attempt) -> None:
+        """Its end is written, or somebody else's."""
+        self.held.remove(attempt)
+        self._slots.freed()
 
     def _cancelled(self, loop: asyncio.AbstractEventLoop, item_ids: frozenset[int]) -> None:
         """From the beat's thread."""
@@ -172,44 +185,81 @@ class Worker:
             await self._wait_for_change(claimed)
 
     async def _turn(self, presence: Presence) -> Claimed:
-        """Flush, then claim into the free slots."""
+        """Complete what has ended, and claim into what room there is, in one round trip."""
         self.held.changed.clear()
         if self._dead.is_set():
             raise WorkerDead(f"worker {presence.worker_id} was declared dead")
-        await self._completions.flush()
+        if self._completions.uncertain:
+            await self._completions.flush()
+        if self._claims.ambiguous:
+            await self._claims.adopt()
         if not self.vitals.trusted:
+            await self._completions.flush()
+            await self._give_back_queue()
             return Claimed((), solo_waiting=False)
+        await self._look_after(presence)
+        self._pace.finished(self._completions.added)
+        self._completions.added = 0
+        prefetch = self._pace.prefetch
+        if self._slots.queue and not prefetch:  # what runs takes its time
+            await self._give_back_queue()
+        room = self.options.concurrency + prefetch - (len(self.held) - len(self._completions))
+        ahead = self._slots.free + (int(self._pace.per_turn) if prefetch else 0)
+        claimed = await self._claims.turn(self._completions, max(room, 0), ahead)
+        if claimed.solo_waiting:
+            self._solo.wanted()
+        return claimed
+
+    async def _look_after(self, presence: Presence) -> None:
+        """What is done every now and then."""
         if monotonic() - self._compared_at > COMPARE_S:
-            await self._claims.adopt(self.held)
+            await self._completions.flush()
+            await self._claims.adopt()
             await self._db.run(workers.ensure_partitions())  # a look; without a coordinator nobody else would
             self._compared_at = monotonic()
         if monotonic() - self._prepared_at > self.options.settings.beat_s:
             self._solo.prepare(await self._claims.at_risk())
             self._prepared_at = monotonic()
-        free = self.options.concurrency - len(self.held)
-        claimed = await self._claims.claim(max(free, 0), self.held)
-        for item in claimed.items:
-            self._start(item, presence.worker_id)
-        if claimed.solo_waiting:
-            self._solo.wanted()
-        return claimed
-
-    def _start(self, item: ClaimedItem, worker_id: int) -> None:
-        attempt = Attempt(item, worker_id)
-        self.held.add(attempt)
-        attempt.task = asyncio.create_task(self._execution.run(attempt))
 
     async def _wait_for_change(self, claimed: Claimed) -> None:
         """Until a handler ends, a wake-up comes, or the (jittered) poll interval is over."""
-        if self._completions or (claimed.items and len(self.held) < self.options.concurrency):
+        slots, completions = self._slots, self._completions
+        completions.gathering = len(slots.queue) > slots.low
+        if slots.starved or (claimed.items and not completions.gathering and self._has_room()):
             await asyncio.sleep(0)  # more is likely there: only let the handlers run
+            return
+        if self.held.changed.is_set():
+            await asyncio.sleep(0)
             return
         poll = self.options.settings.poll_s * random.uniform(*POLL_JITTER)
         if claimed.solo_waiting or self.options.solo:
             poll = min(poll, SOLO_POLL_S)
+        if completions.gathering:
+            poll = FLUSH_S
+        elif slots.queue:
+            poll = min(poll, WINDOW_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(poll):
                 await self.held.changed.wait()
+
+    def _has_room(self) -> bool:
+        return len(self.held) - len(self._completions) < self.options.concurrency + self._pace.prefetch
+
+    async def _give_back_queue(self) -> None:
+        """Items that were prefetched and have not begun: others may run them, and nothing is charged."""
+        taken = self._slots.take_queue()
+        if not taken:
+            return
+        given = [(attempt.item.item_id, attempt.item.token) for attempt in taken]
+        try:
+            await self._db.run(items.release(taken[0].worker_id, given))
+        except TROUBLE:
+            self._slots.queue.extendleft(reversed(taken))
+            raise
+        for attempt in taken:
+            self.held.remove(attempt)
+        for queue in {attempt.item.queue for attempt in taken}:
+            self._waker.wake(queue)
 
     async def _wait_out(self, exc: BaseException) -> None:
         log.warning("the database is away; trying again", error=reason(exc))
@@ -228,7 +278,7 @@ class Worker:
             heartbeat = self.vitals.heartbeat
             if heartbeat is not None and heartbeat.lost and len(self.held):
                 self.held.end_all(Stop.LOST)
-                self._claims.doubt()
+                self._claims.ambiguous = True
 
     async def _drop_everything(self) -> None:
         """Declared dead: what it held belongs to others. The next turn starts over under a new worker id."""
@@ -240,7 +290,8 @@ class Worker:
         with contextlib.suppress(*TROUBLE):  # what had ended may not have been taken back yet
             await self._completions.flush()
         self._completions.forget()
-        self.held.attempts.clear()
+        self._slots.queue.clear()
+        self.held.clear()
         await self._disappear()
 
     async def _drain(self) -> None:
@@ -253,6 +304,8 @@ class Worker:
                 await self._db.run(workers.retire_worker(self._presence.worker_id, "draining"))
         deadline = monotonic() + grace_s
         solo = asyncio.create_task(self._solo.stop())
+        with contextlib.suppress(*TROUBLE):
+            await self._give_back_queue()
         while self.held and monotonic() < deadline + LAST_WORDS_S:
             if monotonic() >= deadline:
                 self.held.end_all(Stop.DRAIN)

@@ -2,9 +2,13 @@
 
 import asyncio
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agentos.store.calls.items import ClaimedItem
+
+UNWILLING_S = 2.0
+"""How long a handler that was told to end may take to do so."""
 
 
 class Stop(enum.Enum):
@@ -16,27 +20,45 @@ class Stop(enum.Enum):
     PARKED = "the item is parked"
 
 
-@dataclass(slots=True)
+def _nobody(_attempt: "Attempt") -> None:
+    """Not started yet."""
+
+
+@dataclass(slots=True, eq=False)
 class Attempt:
     """One claimed item in this process. `stop`: set before its handler is cancelled, tells how it ends.
 
-    `running` only while a handler can be cancelled: a task cancelled before its first step would never run, and one
-    that writes its end has ended already.
+    `claim_no`: of the claim it was prefetched with; 0: it may start. `running` only while a handler can be cancelled: a
+    task cancelled before its first step would never run, and one that writes its end has ended already. `unwilling` is
+    called when its handler has not ended in time; then the attempt ends without it (`abandoned`).
     """
 
     item: ClaimedItem
     worker_id: int
+    claim_no: int = 0
     task: "asyncio.Task[None] | None" = None
     running: bool = False
     stop: Stop | None = None
+    timed_out: bool = False
+    abandoned: bool = False
     in_outage: bool = False
+    unwilling: "Callable[[Attempt], None]" = _nobody
 
     def end(self, why: Stop) -> None:
         """Cancel the handler; how its lease ends depends on `why`. The first reason counts."""
         if self.stop is None:
             self.stop = why
-            if self.running and self.task is not None:
-                self.task.cancel()
+            self._cancel()
+
+    def time_out(self) -> None:
+        """Its `timeout_s` is over."""
+        self.timed_out = self.running
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self.running and self.task is not None:
+            self.task.cancel()
+            asyncio.get_running_loop().call_later(UNWILLING_S, self.unwilling, self)
 
 
 @dataclass(slots=True)
@@ -45,15 +67,21 @@ class Held:
 
     attempts: dict[int, Attempt] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    prefetched: dict[int, int] = field(default_factory=dict)
+    """How many are left of each claim that was prefetched."""
 
     def add(self, attempt: Attempt) -> None:
         """A claimed item."""
         self.attempts[attempt.item.item_id] = attempt
+        if attempt.claim_no:
+            self.prefetched[attempt.claim_no] = self.prefetched.get(attempt.claim_no, 0) + 1
 
     def remove(self, attempt: Attempt) -> None:
         """Its end is durable, or somebody else's; its slot is free."""
         if self.attempts.get(attempt.item.item_id) is attempt:
             del self.attempts[attempt.item.item_id]
+            if attempt.claim_no:
+                self.prefetched[attempt.claim_no] -= 1
         self.changed.set()
 
     def end_all(self, why: Stop) -> None:
@@ -65,6 +93,11 @@ class Held:
         """Stop these, as far as they are here."""
         for item_id in item_ids & self.attempts.keys():
             self.attempts[item_id].end(why)
+
+    def clear(self) -> None:
+        """All of it belongs to others."""
+        self.attempts.clear()
+        self.prefetched.clear()
 
     def __len__(self) -> int:
         return len(self.attempts)
