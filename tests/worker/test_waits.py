@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -351,3 +352,22 @@ async def test_a_plain_handler_waits_as_a_row_and_its_threads_in_the_slot(databa
         await parked(handle)
         handle.answer(by="ana", option="x")
         assert await outcome(handle) == [1, 2, 3, "x"]
+
+
+def test_the_example_of_the_page_does_what_it_says(database_dsn: str, db: Database) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "waits.md").read_text()
+    scope: dict[str, Any] = {"__name__": "page"}
+    exec(page.split("```python")[1].split("```")[0], scope)  # noqa: S102  our own page
+    app: App = scope["app"]
+
+    async def follow() -> Any:
+        async with serving(app, database_dsn):
+            handle = app.submit("order", {"amount": 12})
+            await handle.asignal("paid", {"by": "card"})
+            with Sweeping(db):
+                await until(handle.questions)
+                handle.answer(by="ana", option="sea")
+                return await outcome(handle)
+
+    checked = ["stock is fine", "address is fine"]
+    assert asyncio.run(follow()) == {"checked": checked, "way": "sea", "paid": {"by": "card"}}

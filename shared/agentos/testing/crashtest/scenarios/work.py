@@ -3,6 +3,7 @@
 from agentos.core.app import App, TaskContext
 from agentos.core.evidence import Evidence, EvidenceType
 from agentos.testing.crashtest.scenario import Effects, Scenario
+from agentos.testing.crashtest.waiting import WAITING
 
 
 def _item(effects: Effects) -> App:
@@ -90,4 +91,5 @@ SCENARIOS = (
     Scenario(
         "failure", "an attempt that raises is tried again", _failure, ("fail",), result="done",
     ),
+    *WAITING,
 )  # fmt: skip
