@@ -30,7 +30,7 @@ END $$;
 CREATE FUNCTION agentos.finish_tasks(p_tasks text[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE agentos.task_heads t
-       SET status = CASE WHEN t.cancel_requested THEN 'cancelled' WHEN t.failed_items > 0 THEN 'failed' ELSE 'completed' END,
+       SET status = CASE WHEN t.expired THEN 'failed' WHEN t.cancel_requested THEN 'cancelled' WHEN t.failed_items > 0 THEN 'failed' ELSE 'completed' END,
            reason = CASE WHEN t.cancel_requested THEN coalesce(t.reason, 'cancelled')
                          WHEN t.failed_items > 0 THEN (
                               SELECT coalesce(w.key, w.item_id::text) || ': ' || coalesce(o.error ->> 'message', o.status)

@@ -10,10 +10,11 @@ BEGIN
     RETURN QUERY SELECT * FROM agentos.reclaim(p_limit, p_max_crashes);
 END $$;
 
--- Seconds until the next scheduled or parked item is due (negative: it is late); null: there is none.
+-- Seconds until the next scheduled or parked item, or deadline, is due (negative: it is late); null: there is none.
 CREATE FUNCTION agentos.next_due_s() RETURNS float8 LANGUAGE sql AS $$
     SELECT extract(epoch FROM least((SELECT min(s.run_at) FROM agentos.scheduled s),
-                                    (SELECT min(k.wake_at) FROM agentos.waiting k)) - agentos.clock())::float8
+                                    (SELECT min(k.wake_at) FROM agentos.waiting k),
+                                    (SELECT min(d.deadline_at) FROM agentos.deadlines d)) - agentos.clock())::float8
 $$;
 
 CREATE FUNCTION agentos.queues_of(p_items bigint[]) RETURNS text[] LANGUAGE sql AS $$

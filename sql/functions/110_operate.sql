@@ -16,7 +16,8 @@ BEGIN
     v_ended := agentos.end_parked(p_task);
     UPDATE agentos.task_heads t SET open_items = t.open_items - cardinality(v_ended) WHERE t.task_id = p_task;
     IF NOT v_held THEN
-        UPDATE agentos.task_heads t SET status = 'cancelled', finished_at = agentos.clock() WHERE t.task_id = p_task;
+        UPDATE agentos.task_heads t SET status = CASE WHEN t.expired THEN 'failed' ELSE 'cancelled' END,
+               finished_at = agentos.clock() WHERE t.task_id = p_task;
     END IF;
     PERFORM agentos.cancel_children(p_task, p_reason), agentos.wake_parents(ARRAY[p_task]);
     PERFORM agentos.note(p_task, NULL, 'cancelled', NULL, NULL, json_build_object('reason', p_reason));
@@ -59,7 +60,8 @@ BEGIN
     SELECT coalesce(array_agg(item_id), '{}') FROM gone INTO v_items;
     PERFORM agentos.forget_refusals(v_items), agentos.retry_children(p_task, v_items);
     PERFORM agentos.reopen(p_task, v_items);
-    UPDATE agentos.task_heads t SET status = NULL, reason = NULL, finished_at = NULL, cancel_requested = false, failed_items = 0,
+    UPDATE agentos.task_heads t SET status = NULL, reason = NULL, finished_at = NULL, cancel_requested = false, expired = false,
+           failed_items = 0,
            open_items = CASE WHEN t.open_items IS NULL THEN NULL ELSE agentos.count_open(p_task) END WHERE t.task_id = p_task;
     IF EXISTS (SELECT 1 FROM agentos.work_items w WHERE w.task_id = p_task) THEN
         PERFORM agentos.finish_tasks(ARRAY[p_task]);  -- all was completed before the cancel: nobody else would end it

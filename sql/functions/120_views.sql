@@ -38,7 +38,7 @@ CREATE VIEW agentos.tasks AS
       LEFT JOIN agentos.work_items i ON i.item_id = r.single
       LEFT JOIN agentos.outcomes o ON o.item_id = r.single AND h.open_items IS NULL
      CROSS JOIN LATERAL (SELECT coalesce(h.status, CASE o.status
-           WHEN 'completed' THEN 'completed' WHEN 'cancelled' THEN 'cancelled'
+           WHEN 'completed' THEN 'completed' WHEN 'cancelled' THEN CASE WHEN h.expired THEN 'failed' ELSE 'cancelled' END
            WHEN 'failed' THEN 'failed' WHEN 'quarantined' THEN 'failed' END,
            agentos.open_status(r.task_id)) AS status) s;
 

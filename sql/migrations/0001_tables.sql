@@ -35,11 +35,19 @@ CREATE TABLE agentos.task_heads (
     reason           text,
     cancel_requested boolean NOT NULL DEFAULT false,
     finished_at      timestamptz,
+    expired          boolean NOT NULL DEFAULT false,  -- its deadline passed: it ends as failed
     parent_task      text,                            -- of a child task: who waits for it, or may
     parent_item      bigint
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = off);
 
 CREATE INDEX task_heads_parent ON agentos.task_heads (parent_task) WHERE parent_task IS NOT NULL;
+
+-- Tasks that must have ended by a time. Goes when that has come.
+CREATE TABLE agentos.deadlines (
+    task_id     text PRIMARY KEY,
+    deadline_at timestamptz NOT NULL
+);
+CREATE INDEX deadlines_at ON agentos.deadlines (deadline_at);
 
 CREATE SEQUENCE agentos.item_ids AS bigint;
 CREATE SEQUENCE agentos.ready_seqs AS bigint CACHE 64;

@@ -52,7 +52,7 @@ async def test_a_sleeping_item_holds_no_slot_and_goes_on_when_its_time_has_come(
         handles = app.submit_many("sleeper", [{}] * 3)
         for handle in handles:
             await parked(handle)
-        assert not worker.held
+        await until(lambda: not worker.held)
         clock.advance(3600)
         assert [await outcome(handle) for handle in handles] == [4, 5, 6]
     assert ledger(db, handles[0]) == {"@sleep": "finished"}
@@ -193,7 +193,7 @@ async def test_branches_that_all_wait_park_the_item_and_any_of_them_wakes_it(dat
             seen.clear()
             handle = app.submit("both", {"how": how})
             await parked(handle)
-            assert not worker.held
+            await until(lambda: not worker.held)
             assert ledger(db, handle) == {"@signal": "begun"}
             await handle.asignal("b", 2)
             await until(lambda: len(seen) == 2)
@@ -371,3 +371,27 @@ def test_the_example_of_the_page_does_what_it_says(database_dsn: str, db: Databa
 
     checked = ["stock is fine", "address is fine"]
     assert asyncio.run(follow()) == {"checked": checked, "way": "sea", "paid": {"by": "card"}}
+
+
+async def test_a_running_handler_is_told_at_its_deadline(database_dsn: str, db: Database, clock: Any) -> None:
+    app, told = App(dsn=database_dsn), []
+
+    @app.task("slow", deadline_s=60)
+    async def slow(ctx: TaskContext) -> None:
+        try:
+            told.append("runs")
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            told.append("cancelled")
+            raise
+
+    async with serving(app, database_dsn, beat_s=0.1, ttl_s=600):
+        handle = app.submit("slow")
+        (other,) = app.submit_many("slow", [{}])
+        await until(lambda: len(told) == 2)
+        clock.advance(61)
+        assert db.run(tasks.expire_tasks()) == 2
+        for error in (await outcome(handle), await outcome(other)):
+            assert isinstance(error, TaskFailed)
+            assert "DeadlineExceeded" in str(error)
+    assert sorted(told) == ["cancelled", "cancelled", "runs", "runs"]

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from agentos.core.logs import get_logger
-from agentos.store.calls import blobs, coordinator, waits, workers
+from agentos.store.calls import blobs, coordinator, tasks, waits, workers
 from agentos.store.calls.workers import Reclaimed
 from agentos.store.connect import AsyncDatabase
 from agentos.store.errors import DatabaseBusy
@@ -110,8 +110,10 @@ async def _wake_for(db: AsyncDatabase, taken: list[Reclaimed]) -> None:
 
 
 async def promote(db: AsyncDatabase) -> tuple[str, ...]:
-    """Ready everything that is due. Returns the queues that got some."""
+    """Ready everything that is due, and end what has passed its deadline. Returns the queues that got some."""
     queues: set[str] = set()
+    if expired := await db.run(tasks.expire_tasks()):
+        log.warning("tasks failed at their deadline", count=expired)
     while batch := await db.run(workers.promote(PROMOTE_LIMIT)):
         queues.update(batch)
         await db.run(workers.wake(batch))  # a statement of its own: NOTIFY takes a global lock at commit

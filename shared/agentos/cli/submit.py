@@ -29,6 +29,9 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
     priority: Priority = 0,
     max_attempts: Annotated[int, typer.Option(min=1, max=1000, help="Fail for good after so many failures.")] = 5,
     delay: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Not before so long from now.")] = 0.0,
+    deadline: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.001, help="Fail unless it has ended so long from now.")
+    ] = None,
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
     max_calls: MaxCalls = None,
@@ -63,7 +66,8 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
         call = tasks.submit(
             task_id, kind, title or kind, body, queue=queue, priority=priority, max_attempts=max_attempts, delay_s=delay
         )
-        item = db.run(with_budget(call, [task_id], budget.limits, budget.on_exceed) if budget else call)
+        call = with_budget(call, [task_id], budget.limits, budget.on_exceed) if budget else call
+        item = db.run(call if deadline is None else tasks.with_deadline(call, [task_id], deadline))
         db.run(workers.wake([queue]))  # its own statement: inside submit it would halve the rate
         tell_if_nobody_serves(db, queue, {kind})
         if not wait:

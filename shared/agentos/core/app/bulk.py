@@ -45,13 +45,13 @@ def _is_id(value: object) -> bool:
 
 def submit_all(
     db: Database, conn: psycopg.Connection[Any] | None, ids: Sequence[str], texts: Iterable[str], *,
-    budget: Budget | None = None, **how: Any,
+    budget: Budget | None = None, deadline_s: float | None = None, **how: Any,
 ) -> None:  # fmt: skip
     """All or none; on `conn` within its transaction. `texts` are made one by one: what raises there undoes all.
 
     Raises TaskExists, and whatever `texts` raises.
     """
-    calls = (_call(ids[at : at + len(batch)], batch, budget, how) for at, batch in _batches(texts))
+    calls = (_call(ids[at : at + len(batch)], batch, budget, deadline_s, how) for at, batch in _batches(texts))
     with nullcontext(conn) if conn is not None else db.connection() as target:
         first, second = next(calls, None), next(calls, None)
         if first is not None and second is None and conn is None:
@@ -60,9 +60,13 @@ def submit_all(
             run_all(target, chain([first], [second] if second else [], calls))
 
 
-def _call(ids: Sequence[str], batch: list[str], budget: Budget | None, how: dict[str, Any]) -> Call[tuple[int, ...]]:
+def _call(
+    ids: Sequence[str], batch: list[str], budget: Budget | None, deadline_s: float | None, how: dict[str, Any]
+) -> Call[tuple[int, ...]]:
     call = tasks.submit_many(ids, payloads=batch, **how)
-    return call if budget is None else with_budget(call, ids, budget.limits, budget.on_exceed)
+    if budget is not None:
+        call = with_budget(call, ids, budget.limits, budget.on_exceed)
+    return call if deadline_s is None else tasks.with_deadline(call, ids, deadline_s)
 
 
 def _batches(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:

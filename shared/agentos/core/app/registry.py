@@ -42,6 +42,7 @@ class Handler:
     timeout_s: float | None
     queue: str
     budget: Budget | None = None
+    deadline_s: float | None = None
 
     @property
     def is_async(self) -> bool:
@@ -68,16 +69,18 @@ class App:
 
     def task(
         self, kind: str, *, max_attempts: int = 5, timeout_s: float | None = None, queue: str = "default",
-        budget: Budget | None = None,
+        budget: Budget | None = None, deadline_s: float | None = None,
     ) -> Callable[[F], F]:  # fmt: skip
         """Register a handler `async def f(ctx, **payload)` (or a plain `def`, run in a thread).
 
         `max_attempts`: how often it may raise before the task fails. `timeout_s`: seconds for one attempt, default
-        none. `budget`: what each of its tasks may spend on models.
+        none. `budget`: what each of its tasks may spend on models. `deadline_s`: seconds from the submit until each
+        of its tasks must have ended, whatever was retried or waited for; then it fails as DeadlineExceeded.
         Raises ConfigInvalid: if the kind is taken, reserved (shell, llm, plan), or the limits make no sense.
         """
         if kind in RESERVED_KINDS or kind in self.handlers or not kind:
             raise ConfigInvalid(f"the kind {kind!r} is reserved or taken", hint="give the handler a name of its own")
+        _check_deadline(deadline_s)
         if not 1 <= max_attempts <= 1000 or (timeout_s is not None and timeout_s <= 0):
             raise ConfigInvalid(
                 f"{kind!r}: max_attempts is {max_attempts}, timeout_s is {timeout_s}",
@@ -85,7 +88,7 @@ class App:
             )
 
         def register(function: F) -> F:
-            self.handlers[kind] = Handler(kind, function, max_attempts, timeout_s, queue, budget)
+            self.handlers[kind] = Handler(kind, function, max_attempts, timeout_s, queue, budget, deadline_s)
             return function
 
         return register
@@ -137,12 +140,13 @@ class App:
     def submit(
         self, kind: str, payload: Mapping[str, Any] | None = None, *, task_id: str | None = None,
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
-        budget: Budget | None = None, conn: psycopg.Connection[Any] | None = None,
+        budget: Budget | None = None, deadline_s: float | None = None, conn: psycopg.Connection[Any] | None = None,
     ) -> TaskHandle:  # fmt: skip
         """Create a task of one item. Blocks for one commit.
 
         `priority`: one step is worth a minute of waiting. `budget`: what the task may spend on models, instead of
-        its handler's. `conn`: a psycopg connection of the caller's, in whose
+        its handler's. `deadline_s`: seconds from now until it must have ended; then it fails as DeadlineExceeded,
+        wherever it is. `conn`: a psycopg connection of the caller's, in whose
         transaction the task is created, with whatever else that writes; no worker is woken then, they find it at their
         next poll after the commit, or `wake()` tells them.
         Raises InvalidArguments: if the payload does not fit the handler. InvalidValue, ValueTooLarge: if JSON cannot
@@ -161,7 +165,9 @@ class App:
         limited = budget or (handler.budget if handler else None)
         if limited is not None:
             call = with_budget(call, [task_id], limited.limits, limited.on_exceed)
-        runner.run(call)
+        _check_deadline(deadline_s)
+        deadline = deadline_s or (handler.deadline_s if handler else None)
+        runner.run(call if deadline is None else tasks.with_deadline(call, [task_id], deadline))
         if conn is None:
             self.wake(queue)
         return TaskHandle(task_id, db)
@@ -169,7 +175,7 @@ class App:
     def submit_many(
         self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
-        conn: psycopg.Connection[Any] | None = None,
+        deadline_s: float | None = None, conn: psycopg.Connection[Any] | None = None,
     ) -> list[TaskHandle]:  # fmt: skip
         """Create a task of one item for each payload, all of them or none. Blocks for one commit.
 
@@ -179,6 +185,7 @@ class App:
         TaskExists: as `submit`.
         """
         handler = self._handler(kind)
+        _check_deadline(deadline_s)
         payloads = list(payloads)
         ids = checked_ids(task_ids, len(payloads))
         queue = queue or (handler.queue if handler else "default")
@@ -188,6 +195,7 @@ class App:
             db, conn, ids, texts, kind=kind, title=title or kind, queue=queue, priority=priority, delay_s=delay_s,
             max_attempts=handler.max_attempts if handler else 5, timeout_s=handler.timeout_s if handler else None,
             budget=handler.budget if handler else None,
+            deadline_s=deadline_s or (handler.deadline_s if handler else None),
         )  # fmt: skip
         if conn is None and ids:
             self.wake(queue)
@@ -238,6 +246,11 @@ class App:
             self._found = Database.default(load_settings(dsn=self._dsn))
             self._waker = None
         return self._found
+
+
+def _check_deadline(deadline_s: float | None) -> None:
+    if deadline_s is not None and not 0 < deadline_s <= 100 * 366 * 86_400:
+        raise ConfigInvalid(f"deadline_s is {deadline_s!r}", hint="pass seconds, more than 0, at most a century")
 
 
 def _payload(kind: str, handler: Handler | None, payload: Mapping[str, Any]) -> str:

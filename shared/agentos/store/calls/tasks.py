@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 
 from agentos.store.canonical import loads
 from agentos.store.run import Call
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,21 @@ def submit(
         (task_id, kind, title, payload, queue, priority, max_attempts, timeout_s, float(delay_s)),
         lambda rows: int(rows[0]["item_id"]),
     )
+
+
+def with_deadline(submit: Call[T], task_ids: Sequence[str], deadline_s: float) -> Call[T]:
+    """The call that submits these tasks and sets when they must have ended, in one statement: both, or neither."""
+    at = len(submit.args)
+    return Call(
+        f"{submit.sql}, agentos.set_deadline(${at + 1}::text[], ${at + 2}::float8)",
+        (*submit.args, list(task_ids), float(deadline_s)),
+        submit.read,
+    )
+
+
+def expire_tasks(limit: int = 1000) -> Call[int]:
+    """End tasks that have passed their deadline, as failed. Returns how many."""
+    return Call("SELECT agentos.expire_tasks($1::integer) AS n", (limit,), lambda rows: int(rows[0]["n"]))
 
 
 def submit_many(

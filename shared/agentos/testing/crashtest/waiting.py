@@ -83,6 +83,8 @@ WAITING: tuple[Scenario, ...] = (
         "signal", "a wait for a signal", _signal, ("wait",), ("signal",), acts=(_send,), result={"amount": 12},
     ),
     Scenario("timeout", "a wait that times out", _timeout, ("wait", "promote"), result="gave up"),
-    Scenario("approval", "a person's answer", _approval, ("ask",), ("answer",), acts=(_answer, _answer), result="later"),
+    Scenario(
+        "approval", "a person's answer", _approval, ("ask",), ("answer",), acts=(_answer, _answer), result="later",
+    ),
     Scenario("children", "child tasks, gathered", _children, ("spawn", "wait", "complete"), result=[0, 1]),
 )  # fmt: skip
