@@ -10,7 +10,7 @@ from tests.worker.pool import Sweeping
 
 from agentos.core.app import App, TaskContext
 
-MANY = 2_000
+MANY = 10_000
 
 
 @pytest.mark.slow
