@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.crash.fault import fault
+from asyncpg.transaction import Transaction
+from tests.crash.fault import fault, is_now
 
 from agentos.core.app import NOT_DONE, App, BlockingContext, Done, TaskContext, ToolCall
 
@@ -190,3 +191,33 @@ async def stepping(ctx: TaskContext, steps: int) -> int:
         state["done"] += 1
         await ctx.checkpoint("iteration_end", state)
     return int(state["done"])
+
+
+@app.task("pays")
+async def pays(ctx: TaskContext, steps: int = 3) -> dict[str, Any]:
+    """Each step is a row of the user's own and a checkpoint, in one transaction."""
+    state = ctx.snapshot or {"paid": 0}
+    while state["paid"] < steps:
+        async with ctx.transaction() as conn:
+            await conn.execute("INSERT INTO payments (step) VALUES ($1)", state["paid"])
+            fault("payment", "after")
+            state["paid"] += 1
+            await ctx.checkpoint("iteration_end", state)
+            fault("commit", "before")
+            if is_now("commit", "during"):
+                _die_once_sent()
+        fault("commit", "after")
+    return state
+
+
+def _die_once_sent() -> None:
+    """At the end of the transaction: COMMIT goes out, and nobody is there to read the reply."""
+    leave = Transaction.__aexit__
+
+    async def leave_and_die(self: Any, *error: Any) -> None:
+        sent = asyncio.ensure_future(leave(self, *error))
+        await asyncio.sleep(0)  # it ran to where it waits for the reply
+        os.kill(os.getpid(), signal.SIGKILL)
+        await sent
+
+    Transaction.__aexit__ = leave_and_die  # type: ignore[assignment,method-assign]
