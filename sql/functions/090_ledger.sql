@@ -16,15 +16,15 @@ CREATE TYPE agentos.ledger_row AS (
 CREATE FUNCTION agentos.ledger_begin(
     p_key text, p_task text, p_item bigint, p_worker bigint, p_token uuid, p_tool text, p_call_key text, p_ordinal integer,
     p_nth integer, p_arguments text, p_on_doubt text, p_produces text, p_expires_s float8, p_force boolean,
-    p_call uuid DEFAULT gen_random_uuid())
+    p_call uuid DEFAULT gen_random_uuid(), p_position integer DEFAULT NULL)
 RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
 DECLARE v agentos.tool_ledger; v_verdict text;
 BEGIN
     IF p_token IS NOT NULL THEN PERFORM agentos.fence_live(p_item, p_worker, p_token);
     ELSE PERFORM agentos.enter_fence(), agentos.require_task(p_task); END IF;
-    INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, arguments, state,
-        on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
-    VALUES (p_key, p_task, p_item, p_tool, p_call_key, p_ordinal, p_nth, p_arguments::json, 'begun', p_on_doubt, p_key,
+    INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, position, arguments,
+        state, on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
+    VALUES (p_key, p_task, p_item, p_tool, p_call_key, p_ordinal, p_nth, p_position, p_arguments::json, 'begun', p_on_doubt, p_key,
             p_produces::json, p_worker, p_token, p_call, agentos.clock(), agentos.clock() + make_interval(secs => p_expires_s))
     ON CONFLICT (ledger_key) DO NOTHING RETURNING l.* INTO v;
     IF v.ledger_key IS NOT NULL THEN RETURN agentos.ledger_reply(v, 'execute'); END IF;
@@ -117,6 +117,13 @@ RETURNS integer LANGUAGE sql AS $$
     SELECT max(l.ordinal) FROM agentos.tool_ledger l
      WHERE l.item_id = p_item AND l.tool_name = p_tool AND l.call_key IS NULL AND l.arguments::text = p_arguments
     HAVING max(l.ordinal) < p_resumed AND NOT bool_or(l.ledger_key = p_key)
+$$;
+
+-- What an item recorded from this checkpoint on without a key, for whoever resumes: does the program still make these calls?
+CREATE FUNCTION agentos.ledger_recorded(p_item bigint, p_ordinal integer)
+RETURNS TABLE (key text, ordinal integer, "position" integer, tool_name text, arguments text, state text) LANGUAGE sql AS $$
+    SELECT l.ledger_key, l.ordinal, l.position, l.tool_name, left(l.arguments::text, 400), l.state FROM agentos.tool_ledger l
+     WHERE l.item_id = p_item AND l.ordinal >= p_ordinal AND l.call_key IS NULL AND l.tool_name NOT LIKE '@%'
 $$;
 
 CREATE FUNCTION agentos.ledger_history(p_task text, p_limit integer)

@@ -45,6 +45,8 @@ BEGIN
            exit_code = p_exit_code, error = CASE p_answer WHEN 'not_done' THEN 'not done, says ' || p_by END,
            finished_at = agentos.clock()
      WHERE p_answer IN ('done', 'not_done') AND l.ledger_key = v.ledger_key AND l.call_token = p_doubt;
+    UPDATE agentos.tool_ledger l SET position = NULL  -- nothing is held against the new program there any more
+     WHERE p_answer = 'continue' AND l.item_id = v.item_id AND l.ordinal = v.ordinal;
     PERFORM agentos.note(p_task, v.item_id, 'doubt_resolved', NULL, NULL,
                          json_build_object('doubt_id', p_doubt, 'answer', p_answer, 'by', p_by));
     IF p_answer = 'fail' THEN

@@ -71,15 +71,15 @@ BEGIN
 END $$;
 
 -- What is begun for the first time. p: key, task, item, worker, token, tool, call_key, ordinal, nth, arguments, on_doubt,
--- produces, expires_s, force, call_token.
+-- produces, expires_s, force, call_token, position.
 CREATE FUNCTION agentos.put_begun(p text[], h agentos.held_lease) RETURNS agentos.written LANGUAGE plpgsql AS $$
 DECLARE r agentos.written; v_at timestamptz := agentos.clock();
 BEGIN
     IF agentos.is_cancelled(h.task_id) THEN RETURN NULL; END IF;
-    INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, arguments, state,
+    INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, position, arguments, state,
            on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
-    VALUES (p[1], p[2], h.item_id, p[6], p[7], p[8]::integer, p[9]::integer, p[10]::json, 'begun', p[11], p[1], p[12]::json,
-            h.worker_id, h.token, p[15]::uuid, v_at, v_at + make_interval(secs => p[13]::float8))
+    VALUES (p[1], p[2], h.item_id, p[6], p[7], p[8]::integer, p[9]::integer, p[16]::integer, p[10]::json, 'begun', p[11], p[1],
+            p[12]::json, h.worker_id, h.token, p[15]::uuid, v_at, v_at + make_interval(secs => p[13]::float8))
     ON CONFLICT (ledger_key) DO NOTHING RETURNING l.begun_at INTO r.at;
     RETURN r;
 END $$;

@@ -256,6 +256,7 @@ CREATE TABLE agentos.tool_ledger (
     call_key        text,                -- the caller's own key, when it gave one
     ordinal         integer,             -- checkpoints of the item before the call, in program order
     nth             integer,             -- n-th such call since that checkpoint
+    position        integer,             -- n-th call since then, of those made one after the other; null: beside others
     arguments       json NOT NULL,
     state           text NOT NULL CHECK (state IN ('begun', 'finished', 'failed')),
     on_doubt        text NOT NULL CHECK (on_doubt IN ('retry', 'probe', 'ask', 'fail')),

@@ -138,6 +138,21 @@ def test_a_call_under_a_lost_lease_is_in_doubt_although_its_process_lives(runner
         runner.run(finish(begun, worker, fence))
 
 
+def test_whoever_resumes_is_told_what_was_recorded_since_its_checkpoint(runner: Driver, guest: engine.Worker) -> None:
+    worker, fence = held(runner)
+    for key, changes in (
+        ("first", {"ordinal": 0, "position": 1}), ("second", {"ordinal": 1, "position": 1}), ("beside", {"ordinal": 1}),
+        ("named", {"ordinal": 1, "call_key": "k"}), ("wait", {"ordinal": 1, "tool_name": "@sleep"}),
+    ):  # fmt: skip
+        call = engine.tool_call(key, item_id=fence.item_id, **changes)
+        begun = ledger.ledger_begin(call, fence, worker.worker_id, on_doubt="fail", produces="[]", expires_s=60)
+        assert runner.run(begun).verdict == "execute"
+    found = runner.run(ledger.ledger_recorded(fence.item_id, 1))
+    assert sorted((each.key, each.ordinal, each.position, each.state) for each in found) == [
+        ("beside", 1, None, "begun"), ("second", 1, 1, "begun")
+    ]  # fmt: skip
+
+
 def test_a_doubt_is_resolved_for_one_of_those_who_ask(runner: Driver, guest: engine.Worker) -> None:
     runner.run(begin(guest))
     runner.run(workers.declare_dead([guest.worker_id]))

@@ -16,6 +16,7 @@ from agentos.core.evidence import Evidence, EvidencePack, PackVerdict, stamp_pac
 from agentos.core.flows.asking import EXPIRES_S, ask_model
 from agentos.core.flows.checkpoints import commit, newest_holding
 from agentos.core.flows.doubt import Branches
+from agentos.core.flows.program import Program
 from agentos.core.flows.tools import ToolCall, ToolOutcome, ToolPolicy, call_tool
 from agentos.core.flows.waits import Answer, approval, park_for
 from agentos.core.identity import tool_identity
@@ -75,6 +76,7 @@ class ItemScope:
         self._before_effect = before_effect
         self._tools = {"bash": bash, **(tools or {})}
         self.branches = Branches()
+        self.program = Program()
         self._stored_parts: set[str] = set()
         self._seen: Counter[tuple[int, str, str]] = Counter()
         self.joined: OpenTransaction | None = None
@@ -92,6 +94,10 @@ class ItemScope:
 
     def resume(self) -> Flow[None]:
         """Find the newest checkpoint of this item whose evidence holds here and now; mark newer ones superseded."""
+        yield from self._go_on_from_newest()
+        self.program.remember((yield from do(ledger.ledger_recorded(self.item.item_id, self.ordinal))))
+
+    def _go_on_from_newest(self) -> Flow[None]:
         found = yield from newest_holding(self.task_id, self.item.item_id, self._verify_row)
         self.rejected = found.rejected
         if found.rejected:
@@ -131,26 +137,30 @@ class ItemScope:
     def tool(
         self, name: str, arguments: Any, *, key: str | None = None, policy: ToolPolicy | None = None,
         execute: Callable[[ToolCall, Any], Any] | None = None, on_doubt: OnDoubt | None = None,
-        probe: Callable[..., Any] | None = None,
+        probe: Callable[..., Any] | None = None, ordered: bool = True,
     ) -> Flow[ToolOutcome]:  # fmt: skip
         """Call a tool once: recorded before and after, replayed on a later attempt.
 
-        `on_doubt`, `probe`: instead of what the tool declares, for this call.
+        `on_doubt`, `probe`: instead of what the tool declares, for this call. `ordered`: the handler itself asks, not
+        one of several branches of it.
         Raises UnknownTool, CallBeforeCheckpoint, InDoubt, PostconditionFailed, LeaseLost, and whatever the tool raises.
         """
         tool = self._tool(name, policy, execute).treated(on_doubt, probe)
         identity = self.identify(name, arguments, key=key)
         if not tool.policy.repeats_safely:
             yield from self.refuse_if_before(identity)
+        if key is None and ordered and not self.branches.open:
+            identity = self.program.place(identity)
         execute_it = self.guarded(with_arguments(tool.run, arguments))
         yield from self.may_begin()
         with self.branches.call():
-            return (
-                yield from call_tool(
-                    identity, self.lease, self.lease.fence.worker_id, tool.policy, execute_it, verify=self._verify,
-                    branches=self.branches,
-                )
+            yield from self.program.check(identity, self.lease, self.branches)
+            outcome = yield from call_tool(
+                identity, self.lease, self.lease.fence.worker_id, tool.policy, execute_it, verify=self._verify,
+                branches=self.branches,
             )  # fmt: skip
+        self.program.ended(identity, replayed=outcome.replayed)
+        return outcome
 
     def identify(self, name: str, arguments: Any, *, key: str | None = None) -> CallIdentity:
         """Which call this is: the next such one at this place of the program. Waits are identified like tools."""

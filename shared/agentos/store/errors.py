@@ -11,7 +11,7 @@ AgentOSError
 ├── DatabaseError          the database cannot be used as it is
 │   └── DatabaseUnavailable DatabaseBusy DatabaseTooOld MissingPrivilege SchemaMissing SchemaIncomplete SchemaTooNew
 ├── ReplayError            the record and the program or the world disagree
-│   └── InDoubt CallBeforeCheckpoint CheckpointInvalid PostconditionFailed
+│   └── InDoubt ProgramChanged CallBeforeCheckpoint CheckpointInvalid PostconditionFailed
 └── TaskFailed TaskCancelled TaskTimeout   how a task ended, raised by `handle.result()`
 ```
 
@@ -288,6 +288,10 @@ class CheckpointInvalid(ReplayError):
 
 class InDoubt(ReplayError):
     """A tool call was begun and never finished, and its tool does not say what to do then (`on_doubt`)."""
+
+
+class ProgramChanged(ReplayError):
+    """A handler asks for a call that is not recorded, before a recorded one that it made the last time."""
 
 
 class PostconditionFailed(ReplayError):

@@ -51,6 +51,7 @@ async def _run(app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner
         if kind not in BUILTIN:
             raise UnknownKind(f"this worker has no handler for {kind!r}", hint="start it with --app module:app")
         return await adrive(db, BUILTIN[kind](scope, scope.item.payload))
+    scope.program.on_change = handler.on_change
     arguments = bind(kind, handler.function, scope.item.payload)
     if handler.is_async:
         return await handler.function(context, **arguments)

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import psycopg
 
@@ -13,6 +13,7 @@ from agentos.core.app.bulk import checked_ids, submit_all
 from agentos.core.app.handle import TaskHandle
 from agentos.core.budget import Budget
 from agentos.core.evidence import Evidence
+from agentos.core.flows.program import OnChange
 from agentos.core.flows.tools import ToolPolicy
 from agentos.core.llm.prices import use_prices
 from agentos.core.task_id import new_task_id
@@ -43,6 +44,7 @@ class Handler:
     queue: str
     budget: Budget | None = None
     deadline_s: float | None = None
+    on_change: OnChange = "ask"
 
     @property
     def is_async(self) -> bool:
@@ -70,12 +72,15 @@ class App:
     def task(
         self, kind: str, *, max_attempts: int = 5, timeout_s: float | None = None, queue: str = "default",
         budget: Budget | None = None, deadline_s: float | None = None,
+        on_change: OnChange = "ask",
     ) -> Callable[[F], F]:  # fmt: skip
         """Register a handler `async def f(ctx, **payload)` (or a plain `def`, run in a thread).
 
         `max_attempts`: how often it may raise before the task fails. `timeout_s`: seconds for one attempt, default
         none. `budget`: what each of its tasks may spend on models. `deadline_s`: seconds from the submit until each
         of its tasks must have ended, whatever was retried or waited for; then it fails as DeadlineExceeded.
+        `on_change`: what to do when a later attempt makes other tool calls than the recorded ones: `ask` a person
+        (`agentos doubts`), `continue` (for programs that may: the new calls run, the recorded ones stay), or `fail`.
         Raises ConfigInvalid: if the kind is taken, reserved (shell, llm, plan), or the limits make no sense.
         """
         if kind in RESERVED_KINDS or kind in self.handlers or not kind:
@@ -87,8 +92,11 @@ class App:
                 hint="max_attempts takes 1 to 1000, timeout_s more than 0",
             )
 
+        if on_change not in get_args(OnChange):
+            raise ConfigInvalid(f"{kind!r}: on_change is {on_change!r}", hint="use 'ask', 'continue' or 'fail'")
+
         def register(function: F) -> F:
-            self.handlers[kind] = Handler(kind, function, max_attempts, timeout_s, queue, budget, deadline_s)
+            self.handlers[kind] = Handler(kind, function, max_attempts, timeout_s, queue, budget, deadline_s, on_change)
             return function
 
         return register

@@ -25,6 +25,21 @@ class CallIdentity:
     ordinal: int | None
     nth: int | None
     arguments: str
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """An unkeyed call that an earlier attempt recorded. `position`: among those made one after the other since the
+    item's checkpoint `ordinal`, None if others were open beside it. `arguments`: the first characters of their JSON.
+    """
+
+    key: str
+    ordinal: int
+    position: int | None
+    tool_name: str
+    arguments: str
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +106,13 @@ def ledger_begin(
 
     return Call(
         "SELECT * FROM agentos.ledger_begin($1::text, $2::text, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::text,"
-        " $8::integer, $9::integer, $10::text, $11::text, $12::text, $13::float8, $14::boolean, $15::uuid)",
+        " $8::integer, $9::integer, $10::text, $11::text, $12::text, $13::float8, $14::boolean, $15::uuid,"
+        " $16::integer)",
         (
             call.key, call.task_id, call.item_id, worker_id, fence.token if fence else None, call.tool_name,
             call.call_key,
             call.ordinal, call.nth, call.arguments, on_doubt, produces, float(expires_s), force, call_token,
+            call.position,
         ),
         _reply,
         Together("ledger_begin", (fence.item_id, fence.worker_id, fence.token), executes)
@@ -151,6 +168,15 @@ def ledger_before(item_id: int, tool_name: str, arguments: str, resumed: int, ke
         "SELECT agentos.ledger_before($1::bigint, $2::text, $3::text, $4::integer, $5::text) AS ordinal",
         (item_id, tool_name, arguments, resumed, key),
         lambda rows: rows[0]["ordinal"] if rows else None,
+    )
+
+
+def ledger_recorded(item_id: int, ordinal: int) -> Call[tuple[RecordedCall, ...]]:
+    """The item's unkeyed tool calls from its checkpoint `ordinal` on."""
+    return Call(
+        "SELECT * FROM agentos.ledger_recorded($1::bigint, $2::integer)",
+        (item_id, ordinal),
+        lambda rows: tuple(RecordedCall(**dict(row)) for row in rows),
     )
 
 

@@ -1,5 +1,7 @@
 """Calls that are recorded and made once: tools."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +23,16 @@ class Calls(Bound):
         `key` names the call; without it a call is told by tool, arguments and place in the program, and the same call
         made twice on purpose is two calls. `execute`, `policy`: instead of a registered tool and its declaration.
         `on_doubt`, `probe`: instead of the declared ones, for this call: retry, probe, ask or fail.
-        Raises InDoubt, PostconditionFailed, CallBeforeCheckpoint: when going on would repeat or invent an effect.
+        Raises InDoubt, PostconditionFailed, CallBeforeCheckpoint, ProgramChanged: when going on would repeat or
+        invent an effect.
         """
-        flow = self._scope.tool(
-            name, arguments, key=key, execute=execute, policy=policy, on_doubt=on_doubt, probe=probe
-        )
-        return (await self._run(flow)).result
+        return await self._tool(
+            asyncio.current_task() is self._main, name, arguments, key=key, execute=execute, policy=policy,
+            on_doubt=on_doubt, probe=probe,
+        )  # fmt: skip
+
+    async def _tool(self, ordered: bool, name: str, arguments: Any, **how: Any) -> dict[str, Any]:
+        return (await self._run(self._scope.tool(name, arguments, ordered=ordered, **how))).result
 
 
 class BlockingCalls(BlockingBound[Calls]):
@@ -38,7 +44,8 @@ class BlockingCalls(BlockingBound[Calls]):
         on_doubt: OnDoubt | None = None, probe: Callable[..., Any] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """As `TaskContext.tool`."""
-        call = self._context.tool(
-            name, arguments, key=key, execute=execute, policy=policy, on_doubt=on_doubt, probe=probe
+        ordered = threading.get_ident() == self._thread
+        call = self._context._tool(
+            ordered, name, arguments, key=key, execute=execute, policy=policy, on_doubt=on_doubt, probe=probe
         )
         return self._wait(call)
