@@ -13,20 +13,25 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from asyncpg.transaction import Transaction
+
 import agentos.store.calls
-from agentos.store import connect, run
+from agentos.store import connect, joined, run
 from agentos.store.errors import AgentOSError, InvalidInput
 from agentos.store.schema import in_schema
 
 CRASH_TIMES = ("before", "during", "after")
 SENT_S = 0.0005
 """How long a blocking call is given to be sent before the process dies under it."""
+
+COMMIT = "transaction_commit"
+"""Where `ctx.transaction()` commits."""
 
 _FUNCTION = re.compile(r"\bagentos\.(\w+)\(")
 
@@ -88,7 +93,7 @@ def parse(point: str, *, nth: int = 1) -> CrashPoint:
 
 def crash_points() -> tuple[str, ...]:
     """Every call of the engine."""
-    names: set[str] = set()
+    names = {COMMIT}
     for module in pkgutil.iter_modules(agentos.store.calls.__path__):
         source = inspect.getsource(import_module(f"agentos.store.calls.{module.name}"))
         names.update(_FUNCTION.findall(source))
@@ -106,8 +111,11 @@ class Saboteur:
 
     def install(self) -> None:
         """From now on, for the rest of this process's life."""
-        connect.arun_call = self._awaited(run.arun_call)  # type: ignore[attr-defined]
-        connect.run_call = self._blocking(run.run_call)  # type: ignore[attr-defined]
+        for module in (connect, joined):
+            module.arun_call = self._awaited(run.arun_call)  # type: ignore[attr-defined]
+            module.run_call = self._blocking(run.run_call)  # type: ignore[attr-defined]
+        commit = "_Transaction__commit"  # what leaving the block of an asyncpg transaction does
+        setattr(Transaction, commit, self._committing(getattr(Transaction, commit)))
 
     def _awaited(self, really: Callable[..., Any]) -> Callable[..., Any]:
         async def call_it(conn: Any, call: Any) -> Any:
@@ -128,6 +136,25 @@ class Saboteur:
 
         return call_it
 
+    def _committing(self, really: Callable[..., Any]) -> Callable[..., Any]:
+        """The COMMIT of `ctx.transaction()`, which is no call of the engine."""
+
+        async def commit(transaction: Any) -> Any:
+            if not self._is_here((COMMIT,)):
+                return await really(transaction)
+            if self.point.when == "before":
+                self._die()
+            if self.point.when == "during":
+                sending = asyncio.ensure_future(really(transaction))
+                await asyncio.sleep(0)
+                sending.add_done_callback(lambda _: None)
+                self._die()
+            reply = await really(transaction)
+            self._die()
+            return reply
+
+        return commit
+
     def _blocking(self, really: Callable[..., Any]) -> Callable[..., Any]:
         def call_it(conn: Any, call: Any) -> Any:
             if not self._here(call):
@@ -145,7 +172,9 @@ class Saboteur:
         return call_it
 
     def _here(self, call: Any) -> bool:
-        names = [*_FUNCTION.findall(call.sql), *call.parts]
+        return self._is_here([*_FUNCTION.findall(call.sql), *call.parts])
+
+    def _is_here(self, names: Sequence[str]) -> bool:
         with self._lock:
             for name in names:
                 self.tell(name)

@@ -1,9 +1,10 @@
-"""Waits: for a time, a signal, a person."""
+"""The waits, one scenario each: whoever dies, the item is in one place, no wake-up is lost, no child is made twice."""
 
 from contextlib import suppress
+from typing import Any
 
 from agentos.core.app import App, TaskContext, TaskHandle
-from agentos.store.errors import NotRetryable
+from agentos.store.errors import NotRetryable, TaskFinished
 from agentos.testing.crashtest.scenario import Effects, Scenario
 
 
@@ -22,43 +23,68 @@ def _signal(effects: Effects) -> App:
     app = App()
 
     @app.task("signal")
-    async def signal(ctx: TaskContext) -> int:
-        payload: dict[str, int] = await ctx.wait_for("go")
-        return payload["n"]
+    async def signal(ctx: TaskContext) -> Any:
+        return await ctx.wait_for("paid")
+
+    return app
+
+
+def _timeout(effects: Effects) -> App:
+    app = App()
+
+    @app.task("timeout")
+    async def timeout(ctx: TaskContext) -> Any:
+        try:
+            return await ctx.wait_for("never", timeout_s=600)
+        except TimeoutError:
+            return "gave up"
+
+    return app
+
+
+def _approval(effects: Effects) -> App:
+    app = App()
+
+    @app.task("approval")
+    async def approval(ctx: TaskContext) -> str | None:
+        answer = await ctx.approval("publish?", shown={"pages": 3}, options=["now", "later"])
+        return answer.option
+
+    return app
+
+
+def _children(effects: Effects) -> App:
+    app = App()
+
+    @app.task("children")
+    async def children(ctx: TaskContext) -> list[Any]:
+        return await ctx.gather(*[await ctx.spawn("child", {"n": n}) for n in range(2)])
+
+    @app.task("child")
+    async def child(ctx: TaskContext, n: int) -> int:
+        return n
 
     return app
 
 
 def _send(_app: App, handle: TaskHandle, _effects: Effects) -> None:
-    handle.signal("go", {"n": 1})
+    with suppress(TaskFinished):
+        handle.signal("paid", {"amount": 12})
 
 
-def _approval(effects: Effects) -> App:
-    app = App()
-    app.tool("effect", on_doubt="retry")(effects.do)
-
-    @app.task("approval")
-    async def approval(ctx: TaskContext) -> str:
-        await ctx.approval("Publish?", shown={"version": 1})
-        await ctx.tool("effect", "published")
-        return "published"
-
-    return app
-
-
-def _approve(_app: App, handle: TaskHandle, _effects: Effects) -> None:
-    if handle.questions():  # the one that died may have answered
-        with suppress(NotRetryable):  # or does just now: its statement was on its way when it died
-            handle.answer(by="crashtest")
+def _answer(_app: App, handle: TaskHandle, _effects: Effects) -> None:
+    with suppress(NotRetryable):  # the one that died had got so far
+        handle.answer(by="ana", option="later")
 
 
 SCENARIOS = (
-    Scenario("sleep", "ctx.sleep", _sleep, ("wait", "promote"), result="awake"),
+    Scenario("sleep", "a sleep costs a row", _sleep, ("wait", "promote"), result="awake"),
     Scenario(
-        "signal", "ctx.wait_for", _signal, ("wait",), ("signal",), acts=(_send,), result=1,
+        "signal", "a wait for a signal", _signal, ("wait",), ("signal",), acts=(_send,), result={"amount": 12},
     ),
+    Scenario("timeout", "a wait that times out", _timeout, ("wait", "promote"), result="gave up"),
     Scenario(
-        "approval", "ctx.approval", _approval, ("ask",), ("answer",), acts=(_approve,), once=("published",),
-        result="published",
+        "approval", "a person's answer", _approval, ("ask",), ("answer",), acts=(_answer, _answer), result="later",
     ),
+    Scenario("children", "child tasks, gathered", _children, ("spawn", "wait", "complete"), result=[0, 1]),
 )  # fmt: skip

@@ -1,9 +1,13 @@
 """Items and checkpoints."""
 
+from agentos.testing.crashtest.waiting import WAITING
+
 from agentos.core.app import App, TaskContext
 from agentos.core.evidence import Evidence, EvidenceType
+from agentos.store.schema import schema
 from agentos.testing.crashtest.scenario import Effects, Scenario
-from agentos.testing.crashtest.waiting import WAITING
+
+COUNTED = "SELECT count(*) FROM {} WHERE task_id = $1"
 
 
 def _item(effects: Effects) -> App:
@@ -74,6 +78,24 @@ def _failure(effects: Effects) -> App:
     return app
 
 
+def _transaction(effects: Effects) -> App:
+    app = App()
+    table = f"{schema()}.crashtest_rows"
+
+    @app.task("transaction")
+    async def transaction(ctx: TaskContext) -> int:
+        if ctx.snapshot is None:
+            async with ctx.transaction() as conn:
+                await conn.execute(f"CREATE TABLE IF NOT EXISTS {table} (task_id text)")
+                await conn.execute(f"INSERT INTO {table} VALUES ($1)", ctx.task_id)  # noqa: S608  a name of our own
+                await ctx.checkpoint("state_transition", {"written": True})
+        async with ctx.transaction() as conn:
+            counted: int = await conn.fetchval(COUNTED.format(table), ctx.task_id)
+        return counted
+
+    return app
+
+
 SCENARIOS = (
     Scenario(
         "item", "submit, claim, complete", _item, ("claim", "complete"), ("submit",), result="done",
@@ -92,4 +114,8 @@ SCENARIOS = (
         "failure", "an attempt that raises is tried again", _failure, ("fail",), result="done",
     ),
     *WAITING,
+    Scenario(
+        "transaction", "own rows and a checkpoint, one commit", _transaction,
+        ("hold_fence", "commit_checkpoint", "transaction_commit"), result=1,
+    ),
 )  # fmt: skip
