@@ -1,6 +1,5 @@
 """Items and checkpoints."""
 
-from agentos.testing.crashtest.waiting import WAITING
 
 from agentos.core.app import App, TaskContext
 from agentos.core.evidence import Evidence, EvidenceType
@@ -113,7 +112,6 @@ SCENARIOS = (
     Scenario(
         "failure", "an attempt that raises is tried again", _failure, ("fail",), result="done",
     ),
-    *WAITING,
     Scenario(
         "transaction", "own rows and a checkpoint, one commit", _transaction,
         ("hold_fence", "commit_checkpoint", "transaction_commit"), result=1,
