@@ -1,6 +1,5 @@
 """Items and checkpoints."""
 
-
 from agentos.core.app import App, TaskContext
 from agentos.core.evidence import Evidence, EvidenceType
 from agentos.store.schema import schema
