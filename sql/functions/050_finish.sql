@@ -87,7 +87,7 @@ CREATE FUNCTION agentos.fail(p_worker bigint, p_item bigint, p_token uuid, p_err
                              p_status text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     v_ended agentos.ended[] := agentos.end_leases(p_worker, ARRAY[p_item], ARRAY[p_token]);
-    v_item agentos.work_items; v_failures integer; v_delay float8;
+    v_item agentos.work_items; v_failures integer; v_at timestamptz;
 BEGIN
     IF cardinality(v_ended) = 0 THEN PERFORM agentos.lease_lost(p_item, p_worker); END IF;
     SELECT * INTO v_item FROM agentos.work_items w WHERE w.item_id = p_item;
@@ -103,12 +103,14 @@ BEGIN
         PERFORM agentos.settle(ARRAY[p_item], false);
         RETURN p_status;
     END IF;
-    v_delay := coalesce(p_delay_s, least(300, 2 ^ least(v_failures - 1, 10)) * (0.875 + random() / 4));
+    v_at := agentos.clock() + make_interval(secs => coalesce(
+        p_delay_s, least(300, 2 ^ least(v_failures - 1, 10)) * (0.875 + random() / 4)));
     INSERT INTO agentos.scheduled (item_id, run_at, lane, rank, attempt, failures, crashes)
-    SELECT e.item_id, agentos.clock() + make_interval(secs => v_delay), e.lane, e.rank, e.attempt, v_failures, e.crashes
+    SELECT e.item_id, v_at, e.lane, e.rank, e.attempt, v_failures, e.crashes
       FROM unnest(v_ended) e;
     PERFORM agentos.count_wall(v_ended);
-    PERFORM agentos.note(v_item.task_id, p_item, 'attempt_failed', (v_ended[1]).attempt, p_worker, p_error::json);
+    PERFORM agentos.note(v_item.task_id, p_item, 'attempt_failed', (v_ended[1]).attempt, p_worker, (p_error::jsonb ||
+        jsonb_build_object('claimed_at', (v_ended[1]).claimed_at, 'next_try_at', v_at))::json);
     RETURN 'scheduled';
 END $$;
 

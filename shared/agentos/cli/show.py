@@ -202,7 +202,9 @@ def _event(event: Event) -> str:
         case "lease_reclaimed":
             return f"{attempt} lost: its worker stopped beating (crash {data.get('crashes')})"
         case "attempt_failed":
-            return f"{attempt} failed: {_error(data)}"
+            due = f"; next try at {data['next_try_at'][:19]}" if data.get("next_try_at") else ""
+            why = f" ({data['why']})" if data.get("why") else ""
+            return f"{attempt} failed: {_error(data)}{due}{why}"
         case "resumed":
             return f"{attempt} resumed from checkpoint {data.get('sequence_number')} on {data.get('host')}"
         case "checkpoint_superseded":

@@ -122,7 +122,7 @@ def _from_event(event: Event, resumed: dict[tuple[int | None, int | None], Any])
     elif event.event in _ENDED:
         ended = _ENDED[event.event]
         error = event.data if ended == "failed" else None
-        claimed = event.data.get("claimed_at") if ended == "crashed" else None
+        claimed = event.data.get("claimed_at")
     else:
         return None
     return Attempt(

@@ -317,6 +317,17 @@ class BudgetExceeded(NonRetryable):
     """The task's budget does not allow the call: which limit, what is spent, what was asked. It was not made."""
 
 
+class RetryAfter(AgentOSError):
+    """Raise it in a handler to be called again after so many seconds. It counts as a failure of the attempt."""
+
+    def __init__(self, seconds: float, message: str | None = None) -> None:
+        """Raises InvalidInput: if `seconds` is not between 0 and 30 days."""
+        if not 0 <= seconds <= 30 * 86_400:
+            raise InvalidInput(f"RetryAfter({seconds!r})", hint="pass seconds, at most 30 days of them")
+        super().__init__(message or f"try again after {seconds:g} s")
+        self.wait_s = float(seconds)
+
+
 class LLMError(AgentOSError):
     """The model's endpoint answered with an error, or with something that cannot be used."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from agentos.core.app import Handler
 from agentos.core.app.context import TaskContext
+from agentos.core.app.retry import Decision, decide
 from agentos.core.lease import Lease, current_lease
 from agentos.core.logs import bind_item, get_logger
 from agentos.core.model import configured_completion
@@ -22,11 +23,8 @@ from agentos.store.connect import Database
 from agentos.store.errors import (
     AgentOSError,
     DatabaseUnavailable,
-    InvalidInput,
     InvalidValue,
     LeaseLost,
-    NonRetryable,
-    ReplayError,
     TaskCancelled,
     ToolTimeout,
     ValueTooLarge,
@@ -48,8 +46,6 @@ WRITE_AGAIN_S = 0.2
 WRITE_TRIES = 150
 AWAY_S = 0.5
 """An item that ends with "the database is away" is given back uncharged, after this pause: it may be said for ever."""
-TERMINAL = (InvalidInput, NonRetryable, ReplayError)
-"""Errors that no retry can mend: the item fails at once."""
 
 
 class HandedBack(BaseException):
@@ -201,7 +197,10 @@ class Execution:
             await asyncio.sleep(AWAY_S)
             await self._give_back(attempt, fence)
         else:
-            became = await self._db.run(items.fail(fence, _error(exc), terminal=isinstance(exc, TERMINAL)))
+            handler = self.handler(attempt.item.kind)
+            decision = decide(handler.retry if handler else None, exc, attempt.item.failures)
+            error = _error(exc, decision)
+            became = await self._db.run(items.fail(fence, error, terminal=decision.terminal, delay_s=decision.delay_s))
             log.warning("attempt failed", error=_message(exc), error_type=type(exc).__name__, item_became=became)
 
     async def _give_back(self, attempt: Attempt, fence: Fence) -> None:
@@ -233,10 +232,12 @@ def _message(exc: BaseException) -> str:
         return f"{type(exc).__name__}, whose text cannot be had: {type(broken).__name__}"
 
 
-def _error(exc: BaseException) -> str:
+def _error(exc: BaseException, decision: Decision | None = None) -> str:
     error: dict[str, Any] = {"type": type(exc).__name__, "message": _storable(_message(exc))}
     if isinstance(exc, AgentOSError) and exc.hint:
         error["fix"] = _storable(exc.hint)
+    if decision is not None and decision.why:
+        error["why"] = _storable(decision.why)
     return canonical_text(error, what="error")
 
 

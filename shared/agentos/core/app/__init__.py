@@ -3,11 +3,14 @@
 from agentos.core.app.context import BlockingContext, TaskContext
 from agentos.core.app.handle import TaskHandle
 from agentos.core.app.registry import App, Handler
+from agentos.core.app.retry import Retry
 from agentos.core.budget import Budget
 from agentos.core.flows.tools import NOT_DONE, UNKNOWN, Done, ToolCall
 from agentos.core.llm import Completion
+from agentos.store.errors import NonRetryable, RetryAfter
 
 __all__ = [
-    "NOT_DONE", "UNKNOWN", "App", "BlockingContext", "Budget", "Completion", "Done", "Handler", "TaskContext",
+    "NOT_DONE", "UNKNOWN", "App", "BlockingContext", "Budget", "Completion", "Done", "Handler", "NonRetryable",
+    "Retry", "RetryAfter", "TaskContext",
     "TaskHandle", "ToolCall",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import psycopg
 from agentos.core.app.arguments import bind
 from agentos.core.app.bulk import checked_ids, submit_all
 from agentos.core.app.handle import TaskHandle
+from agentos.core.app.retry import Retry
 from agentos.core.budget import Budget
 from agentos.core.evidence import Evidence
 from agentos.core.flows.program import OnChange
@@ -45,6 +46,7 @@ class Handler:
     budget: Budget | None = None
     deadline_s: float | None = None
     on_change: OnChange = "ask"
+    retry: Retry | None = None
 
     @property
     def is_async(self) -> bool:
@@ -70,14 +72,15 @@ class App:
         self._waker: Waker | None = None
 
     def task(
-        self, kind: str, *, max_attempts: int = 5, timeout_s: float | None = None, queue: str = "default",
+        self, kind: str, *, max_attempts: int | None = None, timeout_s: float | None = None, queue: str = "default",
         budget: Budget | None = None, deadline_s: float | None = None,
-        on_change: OnChange = "ask",
+        on_change: OnChange = "ask", retry: Retry | None = None,
     ) -> Callable[[F], F]:  # fmt: skip
         """Register a handler `async def f(ctx, **payload)` (or a plain `def`, run in a thread).
 
-        `max_attempts`: how often it may raise before the task fails. `timeout_s`: seconds for one attempt, default
-        none. `budget`: what each of its tasks may spend on models. `deadline_s`: seconds from the submit until each
+        `max_attempts`: how often it may raise before the task fails (default: as `retry` has it, 5). `retry`: when it
+        runs again after an exception; default: after 1 s, 2 s, 4 s ..., at most 5 minutes.
+        `timeout_s`: seconds for one attempt, default none. `budget`: what each of its tasks may spend on models. `deadline_s`: seconds from the submit until each
         of its tasks must have ended, whatever was retried or waited for; then it fails as DeadlineExceeded.
         `on_change`: what to do when a later attempt makes other tool calls than the recorded ones: `ask` a person
         (`agentos doubts`), `continue` (for programs that may: the new calls run, the recorded ones stay), or `fail`.
@@ -86,6 +89,10 @@ class App:
         if kind in RESERVED_KINDS or kind in self.handlers or not kind:
             raise ConfigInvalid(f"the kind {kind!r} is reserved or taken", hint="give the handler a name of its own")
         _check_deadline(deadline_s)
+        if retry is not None and not isinstance(retry, Retry):
+            raise ConfigInvalid(f"{kind!r}: retry is {retry!r:.80}", hint="pass retry=Retry(initial_s=..., ...)")
+        if max_attempts is None:
+            max_attempts = 5 if retry is None else retry.max_attempts
         if not 1 <= max_attempts <= 1000 or (timeout_s is not None and timeout_s <= 0):
             raise ConfigInvalid(
                 f"{kind!r}: max_attempts is {max_attempts}, timeout_s is {timeout_s}",
@@ -96,7 +103,9 @@ class App:
             raise ConfigInvalid(f"{kind!r}: on_change is {on_change!r}", hint="use 'ask', 'continue' or 'fail'")
 
         def register(function: F) -> F:
-            self.handlers[kind] = Handler(kind, function, max_attempts, timeout_s, queue, budget, deadline_s, on_change)
+            self.handlers[kind] = Handler(
+                kind, function, max_attempts, timeout_s, queue, budget, deadline_s, on_change, retry
+            )
             return function
 
         return register
@@ -145,14 +154,16 @@ class App:
         policy = ToolPolicy(on_doubt=on_doubt, probe=probe, produces=produces, safe_to_repeat=safe_to_repeat)
         self.tools[name] = shell_tool(name, policy, **options)
 
-    def submit(
+    def submit(  # noqa: PLR0913  each by its name
         self, kind: str, payload: Mapping[str, Any] | None = None, *, task_id: str | None = None,
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
+        max_attempts: int | None = None,
         budget: Budget | None = None, deadline_s: float | None = None, conn: psycopg.Connection[Any] | None = None,
     ) -> TaskHandle:  # fmt: skip
         """Create a task of one item. Blocks for one commit.
 
-        `priority`: one step is worth a minute of waiting. `budget`: what the task may spend on models, instead of
+        `priority`: one step is worth a minute of waiting. `max_attempts`: default, as the handler declares.
+        `budget`: what the task may spend on models, instead of
         its handler's. `deadline_s`: seconds from now until it must have ended; then it fails as DeadlineExceeded,
         wherever it is. `conn`: a psycopg connection of the caller's, in whose
         transaction the task is created, with whatever else that writes; no worker is woken then, they find it at their
@@ -168,7 +179,7 @@ class App:
         runner = OnConnection(conn) if conn is not None else db
         call = tasks.submit(
             task_id, kind, title or kind, text, queue=queue, priority=priority, delay_s=delay_s,
-            max_attempts=handler.max_attempts if handler else 5, timeout_s=handler.timeout_s if handler else None,
+            max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
         )  # fmt: skip
         limited = budget or (handler.budget if handler else None)
         if limited is not None:
@@ -183,6 +194,7 @@ class App:
     def submit_many(
         self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
+        max_attempts: int | None = None,
         deadline_s: float | None = None, conn: psycopg.Connection[Any] | None = None,
     ) -> list[TaskHandle]:  # fmt: skip
         """Create a task of one item for each payload, all of them or none. Blocks for one commit.
@@ -201,7 +213,7 @@ class App:
         db = self._database()
         submit_all(
             db, conn, ids, texts, kind=kind, title=title or kind, queue=queue, priority=priority, delay_s=delay_s,
-            max_attempts=handler.max_attempts if handler else 5, timeout_s=handler.timeout_s if handler else None,
+            max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
             budget=handler.budget if handler else None,
             deadline_s=deadline_s or (handler.deadline_s if handler else None),
         )  # fmt: skip
@@ -266,3 +278,11 @@ def _payload(kind: str, handler: Handler | None, payload: Mapping[str, Any]) -> 
     if handler is not None:
         bind(kind, handler.function, body)
     return canonical_text(body, what="payload")
+
+
+def _attempts(handler: Handler | None, asked: int | None) -> int:
+    if asked is None:
+        return handler.max_attempts if handler else 5
+    if not 1 <= asked <= 1000:
+        raise InvalidInput(f"max_attempts is {asked!r}", hint="it takes 1 to 1000")
+    return asked
