@@ -80,7 +80,8 @@ class App:
 
         `max_attempts`: how often it may raise before the task fails (default: as `retry` has it, 5). `retry`: when it
         runs again after an exception; default: after 1 s, 2 s, 4 s ..., at most 5 minutes.
-        `timeout_s`: seconds for one attempt, default none. `budget`: what each of its tasks may spend on models. `deadline_s`: seconds from the submit until each
+        `timeout_s`: seconds for one attempt, default none. `budget`: what each of its tasks may spend on models.
+        `deadline_s`: seconds from the submit until each
         of its tasks must have ended, whatever was retried or waited for; then it fails as DeadlineExceeded.
         `on_change`: what to do when a later attempt makes other tool calls than the recorded ones: `ask` a person
         (`agentos doubts`), `continue` (for programs that may: the new calls run, the recorded ones stay), or `fail`.
