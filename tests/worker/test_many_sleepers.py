@@ -14,6 +14,7 @@ MANY = 10_000
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_ten_thousand_tasks_sleep_on_one_worker_and_all_wake(
     database_dsn: str, conn: psycopg.Connection[Any], clock: Any, sweeping: Sweeping
 ) -> None:
@@ -32,7 +33,7 @@ async def test_ten_thousand_tasks_sleep_on_one_worker_and_all_wake(
     app.submit_many("sleeper", [{"n": n} for n in range(MANY)])
     loop = asyncio.get_running_loop()
     began = loop.time()
-    async with serving(app, database_dsn, concurrency=8) as worker:
+    async with serving(app, database_dsn, concurrency=8, ttl_s=7200) as worker:
         await until("SELECT count(*) FROM agentos.waiting WHERE reason = 'sleep'")
         assert not worker.held
         asleep = loop.time()

@@ -48,7 +48,7 @@ async def test_a_sleeping_item_holds_no_slot_and_goes_on_when_its_time_has_come(
         await ctx.sleep_until(datetime.now(UTC) - timedelta(seconds=5))
         return len(runs)
 
-    async with serving(app, database_dsn, concurrency=1) as worker:
+    async with serving(app, database_dsn, concurrency=1, ttl_s=7200) as worker:
         handles = app.submit_many("sleeper", [{}] * 3)
         for handle in handles:
             await parked(handle)
@@ -119,7 +119,7 @@ async def test_a_wait_times_out_at_its_deadline_and_stays_timed_out(
             return "gave up"
         return "heard"
 
-    async with serving(app, database_dsn):
+    async with serving(app, database_dsn, ttl_s=7200):
         handle = app.submit("impatient")
         await parked(handle)
         clock.advance(61)
