@@ -89,5 +89,15 @@ def spare_database(bed: Bed) -> Iterator[str]:
             _execute(admin, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
 
+@contextmanager
+def migrated_database(bed: Bed) -> Iterator[str]:
+    """The same with the engine in it."""
+    with spare_database(bed) as dsn:
+        with connect(dsn) as conn:
+            migrate(conn)
+            conn.execute(b"SELECT agentos.ensure_partitions()")
+        yield dsn
+
+
 def _execute(conn: psycopg.Connection[Any], text: str, name: str) -> None:
     conn.execute(sql.SQL(text).format(sql.Identifier(name)))

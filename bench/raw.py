@@ -6,6 +6,7 @@ ended and how many it did. LOOP is `lease` (the product's layout) or `status` (a
 
 import asyncio
 import json
+import math
 import secrets
 import sys
 import time
@@ -40,12 +41,19 @@ async def fill(conn: "asyncpg.Connection[Any]", loop: str, count: int) -> None:
         await conn.execute(layout.STATUS_FILL, ids, payloads)
 
 
-async def drain(conn: "asyncpg.Connection[Any]", loop: str, batch: int) -> int:
-    """Claim `batch`, run them, complete them, until there are none; returns how many."""
+async def drain_rate(conn: "asyncpg.Connection[Any]", count: int, batch: int) -> float:
+    """Items per second of a drain that ends after `count`: behind them others may wait."""
+    began = time.perf_counter()
+    done = await drain(conn, "lease", batch, count)
+    return done / (time.perf_counter() - began)
+
+
+async def drain(conn: "asyncpg.Connection[Any]", loop: str, batch: int, count: float = math.inf) -> int:
+    """Claim `batch`, run them, complete them, until there are none, or `count` are done; returns how many."""
     text_claim, text_complete = STATEMENTS[loop]
     claim, complete = await conn.prepare(text_claim), await conn.prepare(text_complete)
     worker_id, done = secrets.randbits(62), 0
-    while rows := await claim.fetch(worker_id, batch):
+    while done < count and (rows := await claim.fetch(worker_id, batch)):
         for row in rows:
             await noop(json.loads(row["payload"]))
         items, tokens = [row["item_id"] for row in rows], [row["token"] for row in rows]

@@ -1,0 +1,1 @@
+"""`make bench-long`: what only shows after millions of rows, or after half an hour."""
