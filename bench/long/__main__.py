@@ -66,12 +66,13 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     figures: list[Figure] = []
     plots: Plots = {}
-    with fresh_bed(quick=asked.quick) as bed:
-        about = bed.about()
-        for name in asked.only or SUBJECTS:
-            if stop.is_set():
-                break
-            subject, full, quick = SUBJECTS[name]
+    about: dict[str, str] = {}
+    for name in asked.only or SUBJECTS:
+        if stop.is_set():
+            break
+        subject, full, quick = SUBJECTS[name]
+        with fresh_bed(quick=asked.quick) as bed:
+            about = about or bed.about()
             figures += subject(bed, asked.minutes or (quick if asked.quick else full), stop, plots)
     report.show(figures, about)
     if asked.json:

@@ -1,7 +1,7 @@
 """Bar 6: a vacuum horizon that somebody pins, beside a database of the same server where nobody does.
 
-Three databases take turns of a few seconds, so that all meet the same noise: nothing pinned, a REPEATABLE READ reader, a
-writer that is idle in its transaction. A horizon of a user's tables is its database's own. Afterwards the pins end,
+Three databases take turns of a few seconds, so that all meet the same noise: nothing pinned, a REPEATABLE READ reader,
+a writer that is idle in its transaction. A horizon of a user's tables is its database's own. Afterwards the pins end,
 VACUUM runs, and the turns go on for a while.
 """
 
@@ -24,7 +24,8 @@ ISSUE = "6 pin"
 SLICE_S = 2.0
 AFTERWARDS = 5
 SIZE = """
-    SELECT (pg_total_relation_size('agentos.lease_ready') + pg_total_relation_size('agentos.lease_held'))::float8 / 1048576
+    SELECT (pg_total_relation_size('agentos.lease_ready')
+            + pg_total_relation_size('agentos.lease_held'))::float8 / 1048576
 """
 CONTROL, READER, WRITER = "not pinned", "a reader pins", "a writer pins"
 
@@ -76,7 +77,7 @@ def observe(bed: Bed, minutes: float, stop: threading.Event) -> Course:
             line.claimer.work(slice_s)
         pins = [_reader(dsns[READER]), _writer(dsns[WRITER])]
         began = time.monotonic()
-        while not stop.is_set() and time.monotonic() - began < minutes * 60:
+        while not lines[CONTROL].taken or not stop.is_set() and time.monotonic() - began < minutes * 60:
             _turns(lines, (time.monotonic() - began) / 60, slice_s)
         turns = len(lines[CONTROL].taken)
         for pin in pins:

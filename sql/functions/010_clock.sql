@@ -38,7 +38,7 @@ BEGIN
         PERFORM set_config('transaction_timeout', '5s', true);
     END IF;
     PERFORM 1 FROM agentos.lease_held h
-      WHERE h.item_id = p_item AND h.worker_id = p_worker AND h.token = p_token
+      WHERE h.item_id = p_item AND h.worker_id + 0 = p_worker AND h.token = p_token  -- + 0: found by item, see end_leases
         AND (h.expires_at IS NULL OR h.expires_at > agentos.clock())
         FOR NO KEY UPDATE;
     IF NOT FOUND THEN PERFORM agentos.lease_lost(p_item, p_worker); END IF;

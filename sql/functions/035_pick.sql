@@ -65,8 +65,8 @@ CREATE FUNCTION agentos.learn_floors(p_floors agentos.lane_floor[], p_picked tid
                                      p_now timestamptz) RETURNS void LANGUAGE sql AS $$
     WITH lane AS (SELECT f.*, f.rank = -9223372036854775808 AS looked FROM unnest(p_floors) WITH ORDINALITY
                       AS f(lane, rank, seq, due_at, n)),
-    low AS (SELECT DISTINCT ON (r.lane) r.lane, r.rank, r.seq FROM agentos.lease_ready r
-             WHERE r.ctid = ANY (p_picked) ORDER BY r.lane, r.rank, r.seq),
+    mine AS MATERIALIZED (SELECT r.lane, r.rank, r.seq FROM agentos.lease_ready r WHERE r.ctid = ANY (p_picked)),
+    low AS (SELECT DISTINCT ON (m.lane) m.* FROM mine m ORDER BY m.lane, m.rank, m.seq),
     came AS (SELECT l.*, w.rank AS low_rank, w.seq AS low_seq,
                     NOT p_full OR l.n <= (SELECT max(x.n) FROM lane x JOIN low USING (lane)) AS came
                FROM lane l LEFT JOIN low w USING (lane)),

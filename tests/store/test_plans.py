@@ -124,10 +124,30 @@ def test_a_fence_and_a_completion_find_their_leases_by_key(
     assert renewed == {("Index Scan", "lease_held_pkey")}
 
 
+@pytest.mark.unsound("its items are of no whole task")
+def test_neither_claim_nor_completion_walks_over_leases_of_the_past(
+    database_dsn: str, db: Database, conn: psycopg.Connection[Any], plans_of: Plans
+) -> None:
+    worker = engine.register(db, ttl_s=600)
+    conn.execute(FILL, {"lane": worker.lanes[0], "count": 6000})
+    with connect(database_dsn) as reader:
+        reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT 1 FROM agentos.lanes")
+        while len(held := worker.claim(200)) == 200:
+            worker.complete(*held)
+        conn.execute("ANALYZE agentos.lease_held, agentos.lease_ready")
+        engine.submit(db)
+        plans_of(claim_call(worker))  # it walks over them once and learns where the lane begins
+        engine.submit(db, "task-2")
+        (held_now,) = worker.claim()
+        ended = plans_of(items.complete(worker.worker_id, [(held_now.item_id, held_now.token, "1")]))
+    assert {index for _, index in scans(ended, "lease_held")} <= {"lease_held_pkey", None}
+
+
 def test_no_function_that_forces_its_plan_is_compiled_at_every_call(conn: psycopg.Connection[Any]) -> None:
     """Before 18 a plan that is forced costs 1e10, and a server with jit on compiles it: 0.3 s per claim were seen."""
     forced = conn.execute(
         "SELECT proname, 'jit=off' = ANY (proconfig) FROM pg_proc"
         " WHERE pronamespace = 'agentos'::regnamespace AND array_to_string(proconfig, ' ') LIKE '%enable_%'"
     ).fetchall()
-    assert dict(forced) == {"claim": True, "complete": True, "turn": True}
+    assert dict(forced) == {"claim": True, "complete": True, "end_leases": True, "turn": True}
