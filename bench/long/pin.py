@@ -77,7 +77,7 @@ def observe(bed: Bed, minutes: float, stop: threading.Event) -> Course:
             line.claimer.work(slice_s)
         pins = [_reader(dsns[READER]), _writer(dsns[WRITER])]
         began = time.monotonic()
-        while not lines[CONTROL].taken or not stop.is_set() and time.monotonic() - began < minutes * 60:
+        while not lines[CONTROL].taken or (not stop.is_set() and time.monotonic() - began < minutes * 60):
             _turns(lines, (time.monotonic() - began) / 60, slice_s)
         turns = len(lines[CONTROL].taken)
         for pin in pins:

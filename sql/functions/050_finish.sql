@@ -37,7 +37,7 @@ BEGIN
     PERFORM agentos.enter_fence();
     WITH mine AS MATERIALIZED (
         SELECT h.item_id, u.result FROM unnest(p_items, p_tokens, p_results) AS u(item_id, token, result)
-          JOIN agentos.lease_held h ON h.item_id = u.item_id AND h.token = u.token AND h.worker_id = p_worker
+          JOIN agentos.lease_held h ON h.item_id = u.item_id AND h.token = u.token AND h.worker_id + 0 = p_worker
          WHERE h.expires_at IS NULL OR h.expires_at > v_now
          ORDER BY h.item_id FOR UPDATE OF h),
     gone AS (
