@@ -122,9 +122,11 @@ class ItemScope:
             ordinal=self.ordinal + 1, host=host(),
             workspace=os.fsencode(os.getcwd()).decode(errors="replace"), step_id=uuid4(),
         )  # fmt: skip
-        committed = yield from commit(new, self.lease, self.lease.fence.worker_id, self._stored_parts)
+        transaction = open_transaction(self)
+        stored = None if transaction else self._stored_parts  # a rollback would make it wrong: all parts are sent
+        committed = yield from commit(new, self.lease, self.lease.fence.worker_id, stored)
         self.ordinal += 1
-        if transaction := open_transaction(self):
+        if transaction:
             transaction.ordinals += 1
             transaction.steps.append(new.step_id)
         return committed

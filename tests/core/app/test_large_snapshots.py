@@ -46,3 +46,32 @@ async def test_a_conversation_is_stored_once_and_resumed_whole(
     assert manager.rollback_to_checkpoint(last.checkpoint_id).snapshot == last.snapshot
     conn.execute("DELETE FROM agentos.blobs")
     assert manager.verify_checkpoint(last.checkpoint_id) is False
+
+
+async def test_a_transaction_that_is_rolled_back_leaves_no_parts_that_a_later_checkpoint_counts_on(
+    database_dsn: str,
+) -> None:
+    app = App(dsn=database_dsn)
+
+    @app.task("talks")
+    async def talks(ctx: TaskContext) -> list[int]:
+        said = ["0" * 70_000]
+        await ctx.checkpoint("iteration_end", said)
+        said.append("1" * 70_000)
+        try:
+            async with ctx.transaction():
+                await ctx.checkpoint("iteration_end", said)
+                raise ValueError("rolled back")
+        except ValueError:
+            pass
+        async with ctx.transaction():
+            await ctx.checkpoint("iteration_end", said)
+        said.append("2" * 70_000)
+        return [(await ctx.checkpoint("iteration_end", said)).sequence_number]
+
+    handle = app.submit("talks", {}, task_id="t")
+    async with serving(app, database_dsn):
+        assert await outcome(handle) == [3]
+    last = CheckpointManager().get_last_verified_checkpoint("t")
+    assert last is not None
+    assert [each[0] for each in last.snapshot] == ["0", "1", "2"]
