@@ -280,3 +280,17 @@ def test_a_shell_item_may_ask(agentos_pool: Pool, tmp_path: Path) -> None:
     agentos_pool.drain(app)
     assert handle.result(0)["exit_code"] == 0
     assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+def test_the_example_of_the_documentation_asks_and_goes_on(agentos_pool: Pool) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "tools-and-doubt.md").read_text()
+    named: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], named)  # noqa: S102  the page is ours
+    app: App = named["app"]
+    handle = app.submit("order", {"amount": 7})
+    with crash_at("before:ledger_finish"):
+        agentos_pool.drain(app)
+    agentos_pool.drain(app)
+    assert handle.resolve("done", {"charged": 7}).became == "ready"
+    agentos_pool.drain(app)
+    assert handle.result(0) == {"charged": 7}
