@@ -25,6 +25,16 @@ CREATE TABLE agentos.task_records (
 );
 CREATE INDEX task_records_created ON agentos.task_records (created_at DESC);
 
+-- Submits that named themselves: the same key again is the same task. Written with it, never updated.
+CREATE TABLE agentos.submit_keys (
+    idempotency_key text PRIMARY KEY CHECK (length(idempotency_key) BETWEEN 1 AND 255),
+    task_id         text NOT NULL,
+    kind            text NOT NULL,
+    payload_sha256  text NOT NULL,
+    created_at      timestamptz NOT NULL
+);
+CREATE INDEX submit_keys_task ON agentos.submit_keys (task_id);
+
 -- The one mutable row per task. A one-item task has none until it checkpoints, is cancelled or grows.
 CREATE TABLE agentos.task_heads (
     task_id          text PRIMARY KEY,

@@ -27,7 +27,7 @@ def test_a_task_is_submitted_as_it_was_said(agentos: Command, db: Database) -> N
     assert task is not None
     assert (task.title, task.queue, task.payload) == ("a title", "slow", {"n": 12345678901234567890123})
     assert (item.kind, item.max_attempts, item.place) == ("work", 7, "scheduled")
-    assert json.loads(done.stdout) == {"task_id": "task-1", "item_id": item.item_id}
+    assert json.loads(done.stdout) == {"task_id": "task-1", "item_id": item.item_id, "created": True}
 
 
 def test_the_payload_comes_from_stdin_or_a_file(agentos: Command, db: Database, tmp_path: Path) -> None:
@@ -181,3 +181,12 @@ def test_the_database_of_an_option_counts_more_than_the_variable(
     assert unreachable.returncode == 3
     assert "Fix: check AGENTOS_DSN" in unreachable.stderr
     assert len(db.run(tasks.list_tasks())) == 1
+
+
+def test_said_again_under_its_key_it_is_the_same_task(agentos: Command, database_dsn: str) -> None:
+    said = [agentos("submit", "shell", '{"command": "date"}', "--key", "k", "--json") for _ in range(2)]
+    first, again = (json.loads(done.stdout) for done in said)
+    assert (first["created"], again["created"], again["task_id"]) == (True, False, first["task_id"])
+    refused = agentos("submit", "shell", '{"command": "true"}', "--key", "k")
+    assert refused.returncode == 2
+    assert "was used for another submit" in refused.stderr

@@ -8,6 +8,7 @@ from agentos.cli.output import err
 from agentos.store.errors import (
     AgentOSError,
     DatabaseError,
+    IdempotencyConflict,
     InvalidDependency,
     InvalidInput,
     NotRetryable,
@@ -33,6 +34,7 @@ _CODES: tuple[tuple[type[AgentOSError] | tuple[type[AgentOSError], ...], int], .
     (
         (
             InvalidInput,
+            IdempotencyConflict,
             TaskExists,
             TaskFinished,
             NotRetryable,

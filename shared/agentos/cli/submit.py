@@ -24,6 +24,9 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
         str, typer.Argument(metavar="PAYLOAD", help="A JSON object; @FILE reads a file, - reads stdin.")
     ] = "{}",
     task_id: Annotated[str | None, typer.Option(metavar="ID", help="The task's id (default: a new one).")] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="KEY", help="Idempotency key: said again, the same task.")
+    ] = None,
     title: Annotated[str | None, typer.Option(help="For people (default: the kind).")] = None,
     queue: Annotated[str, typer.Option(help="Which workers may take it.")] = "default",
     priority: Priority = 0,
@@ -44,7 +47,8 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
 ) -> None:
     """Submit a task of one item, and print its id.
 
-    Submitting the same --task-id twice is refused (exit code 2), so a script may say it again safely.
+    Submitting the same --task-id twice is refused (exit code 2). With --key the same submit said again prints the id of
+    the first; another payload under the same key is refused.
 
     \b
     Examples:
@@ -67,11 +71,23 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
             task_id, kind, title or kind, body, queue=queue, priority=priority, max_attempts=max_attempts, delay_s=delay
         )
         call = with_budget(call, [task_id], budget.limits, budget.on_exceed) if budget else call
-        item = db.run(call if deadline is None else tasks.with_deadline(call, [task_id], deadline))
+        call = call if deadline is None else tasks.with_deadline(call, [task_id], deadline)
+        former, item = None, None
+        if key is None:
+            item = db.run(call)
+        else:
+            from agentos.core.app.keyed import submit_keyed  # noqa: PLC0415  start-up: it brings the whole API
+
+            former = submit_keyed(db, None, call, key=key, task_id=task_id, kind=kind, payload=body)
+        task_id = former or task_id
         db.run(workers.wake([queue]))  # its own statement: inside submit it would halve the rate
         tell_if_nobody_serves(db, queue, {kind})
         if not wait:
-            return print_json({"task_id": task_id, "item_id": item}) if json else out.print(task_id)
+            return (
+                print_json({"task_id": task_id, "item_id": item, "created": former is None})
+                if json
+                else out.print(task_id)
+            )
         with followed(task_id):
             progress = follow(db, task_id, timeout_s=timeout, changed=Steps(task_id))
     raise typer.Exit(tell_end(task_id, progress, took_s=time.monotonic() - started, as_json=json))

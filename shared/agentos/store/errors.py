@@ -79,6 +79,12 @@ class WorkerDead(EngineError):
     sqlstate = "AG005"
 
 
+class IdempotencyConflict(EngineError):
+    """The idempotency key was used before, for a submit of another kind or payload. Nothing was submitted."""
+
+    sqlstate = "AG046"
+
+
 class TaskExists(EngineError):
     """A task with this id exists already."""
 

@@ -11,6 +11,7 @@ import os
 import pkgutil
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from typing import Any
 from asyncpg.transaction import Transaction
 
 import agentos.store.calls
-from agentos.store import connect, joined, run
+from agentos.store import run
 from agentos.store.errors import AgentOSError, InvalidInput
 from agentos.store.schema import in_schema
 
@@ -111,9 +112,11 @@ class Saboteur:
 
     def install(self) -> None:
         """From now on, for the rest of this process's life."""
-        for module in (connect, joined):
-            module.arun_call = self._awaited(run.arun_call)  # type: ignore[attr-defined]
-            module.run_call = self._blocking(run.run_call)  # type: ignore[attr-defined]
+        replaced = {run.arun_call: self._awaited(run.arun_call), run.run_call: self._blocking(run.run_call)}
+        for module in [found for name, found in sys.modules.items() if name.startswith("agentos.")]:
+            for name in ("arun_call", "run_call"):
+                if (really := getattr(module, name, None)) in replaced:
+                    setattr(module, name, replaced[really])
         commit = "_Transaction__commit"  # what leaving the block of an asyncpg transaction does
         setattr(Transaction, commit, self._committing(getattr(Transaction, commit)))
 

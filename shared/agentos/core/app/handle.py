@@ -26,10 +26,14 @@ FOLLOW_POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class TaskHandle(Operations):
-    """What `submit` returns. Keep the `task_id` to find the task again: `app.handle(task_id)`."""
+    """What `submit` returns. Keep the `task_id` to find the task again: `app.handle(task_id)`.
+
+    `created` False: the submit was said before, under the same idempotency key, and this is the task of then.
+    """
 
     task_id: str
     db: Database
+    created: bool = True
 
     def status(self) -> str:
         """created, running, waiting, completed, failed or cancelled. Raises UnknownTask: if it was purged."""

@@ -11,6 +11,7 @@ import psycopg
 from agentos.core.app.arguments import bind
 from agentos.core.app.bulk import checked_ids, submit_all
 from agentos.core.app.handle import TaskHandle
+from agentos.core.app.keyed import submit_keyed
 from agentos.core.app.retry import Retry
 from agentos.core.budget import Budget
 from agentos.core.evidence import Evidence
@@ -160,6 +161,7 @@ class App:
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
         max_attempts: int | None = None,
         budget: Budget | None = None, deadline_s: float | None = None, conn: psycopg.Connection[Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> TaskHandle:  # fmt: skip
         """Create a task of one item. Blocks for one commit.
 
@@ -168,9 +170,10 @@ class App:
         its handler's. `deadline_s`: seconds from now until it must have ended; then it fails as DeadlineExceeded,
         wherever it is. `conn`: a psycopg connection of the caller's, in whose
         transaction the task is created, with whatever else that writes; no worker is woken then, they find it at their
-        next poll after the commit, or `wake()` tells them.
+        next poll after the commit, or `wake()` tells them. `idempotency_key`: said again, the submit returns the task
+        of the first time; `created` of the handle tells.
         Raises InvalidArguments: if the payload does not fit the handler. InvalidValue, ValueTooLarge: if JSON cannot
-        hold it. TaskExists: if the `task_id` is taken.
+        hold it. TaskExists: if the `task_id` is taken. IdempotencyConflict: if the key was used for something else.
         """
         handler = self._handler(kind)
         text = _payload(kind, handler, payload or {})
@@ -187,7 +190,13 @@ class App:
             call = with_budget(call, [task_id], limited.limits, limited.on_exceed)
         _check_deadline(deadline_s)
         deadline = deadline_s or (handler.deadline_s if handler else None)
-        runner.run(call if deadline is None else tasks.with_deadline(call, [task_id], deadline))
+        call = call if deadline is None else tasks.with_deadline(call, [task_id], deadline)
+        if idempotency_key is not None:
+            former = submit_keyed(db, conn, call, key=idempotency_key, task_id=task_id, kind=kind, payload=text)
+            if former is not None:
+                return TaskHandle(former, db, created=False)
+        else:
+            runner.run(call)
         if conn is None:
             self.wake(queue)
         return TaskHandle(task_id, db)

@@ -101,6 +101,17 @@ def submit(
     )
 
 
+def submit_key(key: str, task_id: str, kind: str, payload_sha256: str) -> Call[str | None]:
+    """Reserve an idempotency key for a task that this transaction submits. None: go on and submit it; else the task
+    that was submitted under the key. Raises IdempotencyConflict: if that had another kind or payload.
+    """
+    return Call(
+        "SELECT agentos.submit_key($1::text, $2::text, $3::text, $4::text) AS task_id",
+        (key, task_id, kind, payload_sha256),
+        lambda rows: rows[0]["task_id"],
+    )
+
+
 def with_deadline(submit: Call[T], task_ids: Sequence[str], deadline_s: float) -> Call[T]:
     """The call that submits these tasks and sets when they must have ended, in one statement: both, or neither."""
     at = len(submit.args)
