@@ -45,6 +45,7 @@ def submit_keyed(
 
 
 def _transaction(conn: psycopg.Connection[Any]) -> AbstractContextManager[Any]:
-    """One transaction for both calls. Outside autocommit the connection is in one, or its first statement begins it, and
-    that one is the caller's to commit."""
+    """One transaction for both calls. Outside autocommit the connection's first statement begins one, and that is the
+    caller's to commit.
+    """
     return conn.transaction() if conn.autocommit else nullcontext()
