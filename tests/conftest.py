@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from tests.database import Clock, TestServer, assert_sound, open_test_server, private_server
 from tests.drivers import Asyncpg, Driver, LoopThread, Psycopg
+from tests.object_store import Bucket, new_bucket, s3_server
 
 from agentos.store.connect import AsyncDatabase, Database, connect
 from agentos.store.embedded import EmbeddedServer
@@ -38,6 +39,19 @@ def test_server() -> Iterator[TestServer]:
     """The Postgres of this test process (of each one under xdist)."""
     with open_test_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The URL of an S3-compatible server."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A bucket of the test's own; the environment names its server."""
+    return new_bucket(s3_endpoint, monkeypatch)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert settings.dsn is None
     assert settings.evidence_roots is None
     assert (settings.log_format, settings.log_level) == ("auto", "info")
-    assert settings.artifacts == settings.data_dir / "artifacts"
+    assert settings.artifact_folder == settings.data_dir / "artifacts"
 
 
 def test_the_environment_is_read_and_an_override_wins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,10 +116,43 @@ def test_evidence_roots_are_split_like_path_and_made_absolute(monkeypatch: pytes
     assert load_settings().evidence_roots == (tmp_path / "out", tmp_path / "b")
 
 
+def test_the_artifact_store_is_a_folder_or_a_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(artifact_dir="a").artifact_store == str(tmp_path / "a")
+    assert load_settings(artifacts="b").artifact_store == str(tmp_path / "b")
+    assert load_settings(artifacts="file:///b").artifact_store == "/b"
+    monkeypatch.setenv("AGENTOS_ARTIFACTS", "S3://bucket/prefix/")
+    assert load_settings().artifact_store == "s3://bucket/prefix"
+
+
+def test_urls_of_evidence_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTOS_EVIDENCE_URLS", "s3://one/, s3://two/below,")
+    assert load_settings().evidence_urls == ("s3://one", "s3://two/below")
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("http://host/file", "begins with http://, which is refused"),
+        ("simplecache::s3://bucket", "begins with simplecache::s3://"),
+        ("s3://", "names no bucket"),
+        ("s3:///key", "names no bucket"),
+        ("s3://id:canary@bucket/key", "has credentials in it"),
+        ("s3://bucket/a/../b", "'..'"),
+        ("file://host/file", "no file:/// URL"),
+    ],
+)
+def test_a_url_that_may_not_be_an_artifact_store_is_refused(url: str, complaint: str) -> None:
+    with pytest.raises(ConfigInvalid, match="AGENTOS_ARTIFACTS") as refused:
+        load_settings(artifacts=url)
+    assert complaint in str(refused.value)
+    assert "canary" not in str(refused.value)
+
+
 def test_a_home_in_a_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load_settings(data_dir="~/pool").data_dir == tmp_path / "pool"
-    assert load_settings(data_dir="~/pool", artifact_dir="~/a").artifacts == tmp_path / "a"
+    assert load_settings(data_dir="~/pool", artifact_dir="~/a").artifact_folder == tmp_path / "a"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no root here")

@@ -44,7 +44,7 @@ class Conductor:
         self.options = options
         self.settings: Settings = load_settings(dsn=options.dsn)
         self.task_id = f"demo-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"  # noqa: DTZ005  a name for people
-        self.folder = options.out or self.settings.artifacts / "demo" / self.task_id
+        self.folder = options.out or self.settings.artifact_folder / "demo" / self.task_id
         self.listed = distributions.installed(options.limit)
         self._console = console
 

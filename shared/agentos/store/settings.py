@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agentos.store.errors import ConfigInvalid
+from agentos.store.urls import is_remote, local_path, normal_url
 
 PREFIX = "AGENTOS_"
 LogFormat = Literal["auto", "json", "console"]
@@ -54,10 +55,21 @@ class Settings(BaseSettings):
     data_dir: Folder = Field(default_factory=default_data_dir)
     """Folder of the embedded database."""
     artifact_dir: Folder | None = None
-    """Folder for artifacts; default: `artifacts` in `data_dir` (see `artifacts`)."""
+    """Folder for artifacts on this host; default: `artifacts` in `data_dir` (see `artifact_folder`)."""
+    artifacts: str | None = None
+    """Where `ctx.artifact` stores: a folder, or a URL that every host reaches (`s3://bucket/prefix`). Default: the
+    artifact folder (see `artifact_store`)."""
     evidence_roots: Annotated[tuple[Folder, ...] | None, NoDecode] = None
     """Folders that evidence may look into, joined by `:` (`;` on Windows). Default: the current directory, the
-    system's temp folder and the artifact folder, resolved when evidence is checked."""
+    system's temp folder and the artifact folder, resolved when evidence is checked. The artifact
+    store is always one."""
+    evidence_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    """URLs below which evidence may name files, joined by commas: `s3://bucket/prefix`. The artifact store is always
+    one; default: no other."""
+    evidence_timeout_s: Seconds = 30.0
+    """Seconds that the check of a URL, or a check of the app's own, may take; then the evidence does not hold."""
+    evidence_max_mb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1024.0
+    """MiB of the largest file behind a URL that is read to check its content."""
 
     ttl_s: Seconds = 15.0
     """Seconds without a beat after which a worker counts as dead and its leases are taken back."""
@@ -113,16 +125,35 @@ class Settings(BaseSettings):
     log_level: LogLevel = "info"
 
     @property
-    def artifacts(self) -> Path:
-        """Folder for artifacts: `artifact_dir`, or its default."""
+    def artifact_folder(self) -> Path:
+        """Folder for artifacts on this host: `artifact_dir`, or its default."""
         return self.artifact_dir or self.data_dir / "artifacts"
+
+    @property
+    def artifact_store(self) -> str:
+        """Where artifacts are stored: a URL, or an absolute folder."""
+        return self.artifacts or str(self.artifact_folder)
 
     @field_validator("log_format", "log_level", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
 
-    @field_validator("shell_env", mode="before")
+    @field_validator("artifacts")
+    @classmethod
+    def _is_place(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        return normal_url(value) if is_remote(value) else str(_absolute(Path(local_path(value))))
+
+    @field_validator("evidence_urls")
+    @classmethod
+    def _are_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if local := [each for each in value if not is_remote(each)]:
+            raise ValueError(f"{local[0]!r} is no URL; folders belong into {_variable('evidence_roots')}")
+        return tuple(normal_url(each) for each in value)
+
+    @field_validator("shell_env", "evidence_urls", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -58,6 +58,19 @@ def at_root(make_world: MakeWorld, tree: Path) -> LocalWorld:
     return make_world(cwd=tree, evidence_roots=(tree,))
 
 
+@pytest.mark.parametrize("url", ["file://file", "file://localhost/etc/passwd", "FILE://"])
+def test_a_file_url_with_a_host_is_refused(at_root: LocalWorld, url: str) -> None:
+    assert "no file:/// URL" in exists(at_root, url).reason
+    assert "no file:/// URL" in sha256(at_root, url).reason
+
+
+def test_a_file_url_is_a_path_and_held_to_the_same_roots(at_root: LocalWorld) -> None:
+    assert sha256(at_root, f"file://{at_root.cwd}/sub/file").holds
+    assert exists(at_root, f"FILE://{at_root.cwd}/sub", type="directory").holds
+    assert "outside the evidence roots" in exists(at_root, "file:///etc/passwd").reason
+    assert "symbolic link" in sha256(at_root, f"file://{at_root.cwd}/escape").reason
+
+
 def exists(world: LocalWorld, path: str | Path, **expected: Any) -> Verdict:
     return check(Evidence("artifact_exists", "", {"path": str(path)} | expected), world)
 
@@ -229,4 +242,7 @@ def test_the_default_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     settings = load_settings(artifact_dir=tmp_path / "artifacts")
     assert {tmp_path, Path("/tmp"), tmp_path / "artifacts"} <= set(default_roots(settings))
     monkeypatch.setenv("AGENTOS_EVIDENCE_ROOTS", f"{tmp_path}/a{os.pathsep}{tmp_path}/b")
-    assert default_roots() == (tmp_path / "a", tmp_path / "b")
+    settings = load_settings(artifact_dir=tmp_path / "artifacts")
+    assert default_roots(settings) == (tmp_path / "a", tmp_path / "b", tmp_path / "artifacts")
+    settings = load_settings(artifacts="s3://bucket/prefix")
+    assert default_roots(settings) == (tmp_path / "a", tmp_path / "b")

@@ -9,8 +9,10 @@ from agentos.core.evidence.pack import EvidencePack
 from agentos.core.evidence.postgres import postgres_row
 from agentos.core.evidence.sqlite import sqlite_row
 from agentos.core.evidence.stamp import elsewhere
+from agentos.core.evidence.urls import url_exists, url_sha256
 from agentos.core.evidence.verdict import PackVerdict, Refuted, Verdict, judge
 from agentos.core.evidence.world import World
+from agentos.store.urls import is_remote
 
 
 def check(evidence: Evidence, world: World) -> Verdict:
@@ -34,10 +36,18 @@ def _row(evidence: Evidence, world: World) -> str:
     return (sqlite_row if "db_path" in evidence.metadata else postgres_row)(evidence, world)
 
 
+def _exists(evidence: Evidence, world: World) -> str:
+    return (url_exists if is_remote(evidence.expected["path"]) else artifact_exists)(evidence, world)
+
+
+def _sha256(evidence: Evidence, world: World) -> str:
+    return (url_sha256 if is_remote(evidence.expected["path"]) else file_sha256)(evidence, world)
+
+
 # Each returns why the claim holds, or raises Refuted with why it does not.
 _CHECKS: dict[EvidenceType, Callable[[Evidence, World], str]] = {
     EvidenceType.COMMAND_EXIT: command_exit,
-    EvidenceType.ARTIFACT_EXISTS: artifact_exists,
-    EvidenceType.FILE_SHA256: file_sha256,
+    EvidenceType.ARTIFACT_EXISTS: _exists,
+    EvidenceType.FILE_SHA256: _sha256,
     EvidenceType.DB_ROW: _row,
 }

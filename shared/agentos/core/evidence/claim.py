@@ -35,6 +35,7 @@ class Evidence:
                      "rerun": True runs that command again, at most "timeout_s" seconds (default 30)
     ARTIFACT_EXISTS  {"path": str, "type": "file" | "directory" (default: either), "min_size": bytes of a file}
     FILE_SHA256      {"path": str, "sha256": 64 hexadecimal digits}
+                     "path" of both: a path, or a URL that other hosts reach too (s3://bucket/key)
     DB_ROW           {"table": "name" or "schema.name", "where": {column: value}, "values": {column: value}}; at most
                      8 columns in each; metadata "db_path" names an SQLite file instead of the database of agentos
 

@@ -9,6 +9,7 @@ from agentos.core.evidence.claim import Evidence
 from agentos.core.evidence.verdict import Refuted
 from agentos.core.evidence.wellformed import is_sha256
 from agentos.core.evidence.world import World
+from agentos.store.urls import local_path
 
 HASH_LIMIT = 16 * 1024**3
 """Bytes of the largest file that is hashed."""
@@ -16,31 +17,55 @@ HASH_LIMIT = 16 * 1024**3
 
 def artifact_exists(evidence: Evidence, world: World) -> str:
     """Why the claim holds. Raises Refuted: if it does not."""
-    path, wanted = evidence.expected["path"], evidence.expected.get("type")
-    min_size = evidence.expected.get("min_size")
+    path = _path(evidence)
     with opened(path, cwd=world.cwd, roots=world.evidence_roots, read=False) as fd:
         found = os.fstat(fd)
-    kind = _kind(found)
+    return as_claimed(evidence, _kind(found), found.st_size)
+
+
+def as_claimed(evidence: Evidence, kind: str, size: int) -> str:
+    """Why what was found at the claim's path is what it says. Raises Refuted: if it is not."""
+    path, wanted, min_size = evidence.expected["path"], evidence.expected.get("type"), evidence.expected.get("min_size")
     if kind not in ("file", "directory") or (wanted and kind != wanted):
         raise Refuted(f"{path} is a {kind}, expected a {wanted or 'file or directory'}")
     if min_size is not None:
         if kind != "file":
             raise Refuted(f"{path} is a {kind}, which has no size to be at least {min_size} bytes")
-        if found.st_size < min_size:
-            raise Refuted(f"{path} has {found.st_size} bytes, expected at least {min_size}")
-    return f"{path} is a {kind}" + (f" of {found.st_size} bytes" if kind == "file" else "")
+        if size < min_size:
+            raise Refuted(f"{path} has {size} bytes, expected at least {min_size}")
+    return f"{path} is a {kind}" + (f" of {size} bytes" if kind == "file" else "")
 
 
 def file_sha256(evidence: Evidence, world: World) -> str:
     """Why the claim holds. Raises Refuted: if it does not."""
-    path, wanted = evidence.expected["path"], evidence.expected["sha256"].lower()
-    if not is_sha256(wanted):
-        raise Refuted(f"the expected {wanted[:80]!r} is not a SHA-256 (64 hexadecimal digits)")
+    wanted_sha256(evidence)
+    path = _path(evidence)
     with opened(path, cwd=world.cwd, roots=world.evidence_roots, read=True) as fd:
         actual = _sha256(fd, path)
+    return same_content(evidence, actual)
+
+
+def wanted_sha256(evidence: Evidence) -> str:
+    """The digest that a FILE_SHA256 claim names, in small letters. Raises Refuted: if it is none."""
+    wanted = str(evidence.expected["sha256"]).lower()
+    if not is_sha256(wanted):
+        raise Refuted(f"the expected {wanted[:80]!r} is not a SHA-256 (64 hexadecimal digits)")
+    return wanted
+
+
+def same_content(evidence: Evidence, actual: str) -> str:
+    """Why the content that was found is the one claimed. Raises Refuted: if it is not."""
+    path, wanted = evidence.expected["path"], wanted_sha256(evidence)
     if actual != wanted:
         raise Refuted(f"sha256 of {path} is {actual[:12]}…, expected {wanted[:12]}…")
     return f"sha256 of {path} is {actual[:12]}…"
+
+
+def _path(evidence: Evidence) -> str:
+    try:
+        return local_path(evidence.expected["path"])
+    except ValueError as error:
+        raise Refuted(f"{evidence.expected['path'][:200]} {error}") from None
 
 
 def _sha256(fd: int, path: str) -> str:
