@@ -112,6 +112,17 @@ async def wait(ctx: TaskContext, name: str = "go") -> str:
     return "told"
 
 
+@app.task("numbered")
+async def numbered(ctx: TaskContext, n: int, wait_from: int = 1_000_000, block_at: int = -1) -> int:
+    """Short; from `wait_from` on it waits to be told, at `block_at` it keeps the event loop from running until then."""
+    effect("began", ctx.item_id, os.getpid())
+    while n == block_at and not LOG.with_name("go").exists():
+        time.sleep(0.005)  # noqa: ASYNC251  on purpose
+    if n >= wait_from:
+        await until_told("go")
+    return n
+
+
 @app.task("poison")
 async def poison(ctx: TaskContext) -> None:
     effect("poison", os.getpid())

@@ -22,6 +22,7 @@ from agentos.store.calls import items, workers
 from agentos.store.calls.items import Claimed
 from agentos.store.connect import AsyncDatabase, Database, Target, locate
 from agentos.store.errors import DatabaseError, WorkerDead
+from agentos.worker.behind import Behind
 from agentos.worker.claims import Claims
 from agentos.worker.execution import Execution
 from agentos.worker.flush import Completions
@@ -76,6 +77,7 @@ class Worker:
             given_back=self._waker.wake,
         )  # fmt: skip
         self._slots = Slots(self.options.concurrency, self._execution.run)
+        self.vitals.behind = Behind(self._sync_db, self._slots, self.held, self._waker, self._unsure)
         self._pace = Pace(0 if self.options.solo else self.options.settings.prefetch)
         background = [asyncio.create_task(self.vitals.tick()), asyncio.create_task(self._self_fence())]
         if self.options.listen:
@@ -155,6 +157,10 @@ class Worker:
         """Its end is written, or somebody else's."""
         self.held.remove(attempt)
         self._slots.freed()
+
+    def _unsure(self) -> None:
+        """What this id holds has to be asked."""
+        self._claims.ambiguous = True
 
     def _cancelled(self, loop: asyncio.AbstractEventLoop, item_ids: frozenset[int]) -> None:
         """From the beat's thread."""

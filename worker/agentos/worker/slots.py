@@ -58,7 +58,7 @@ class Slots:
         while queue and self.busy < self._concurrency:
             try:
                 attempt = queue.popleft()
-            except IndexError:  # given back by a thread, just now
+            except IndexError:  # given back while the loop stood still
                 return
             if attempt.claim_no > self.begun and attempt.stop is None:
                 queue.appendleft(attempt)
@@ -72,7 +72,7 @@ class Slots:
         self.fill()
 
     def take_queue(self) -> list[Attempt]:
-        """What has not been started leaves the queue, for the caller to give back. From any thread."""
+        """What has not been started leaves the queue, for the caller to give back. Main thread."""
         taken = []
         while True:
             try:

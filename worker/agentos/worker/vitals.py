@@ -1,7 +1,6 @@
 """The process's vital signs: its beat, its event loop, and what to do when one of them stops."""
 
 import asyncio
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -11,10 +10,14 @@ from agentos.core.lease import current_lease
 from agentos.core.logs import get_logger
 from agentos.core.presence import Heartbeat
 from agentos.core.process import monotonic
+from agentos.worker.behind import Behind
 
 log = get_logger(__name__)
 
 TICK_S = 0.1
+LOOK_S = 0.25
+PATIENCE_S = 0.5
+"""A loop that stands still for longer has what waits behind it given back: within a second, looks included."""
 
 
 class LoopBlocked(Exception):
@@ -23,7 +26,8 @@ class LoopBlocked(Exception):
 
 class Vitals:
     """Ticks on the event loop; a beat's thread reads how long ago. A handler that blocks the loop longer than `limit_s`
-    is interrupted where it stands, by a signal whose handler raises in the main thread.
+    is interrupted where it stands, by a signal whose handler raises in the main thread. Long before, what waits
+    `behind` it is given back.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -32,6 +36,7 @@ class Vitals:
         self._interrupted_at = 0.0
         self._stop = threading.Event()
         self.heartbeat: Heartbeat | None = None
+        self.behind: Behind | None = None
 
     @property
     def trusted(self) -> bool:
@@ -70,19 +75,28 @@ class Vitals:
         return self._stop.set
 
     def _watch(self, main: int) -> None:
-        while not self._stop.wait(min(self._limit_s / 4, 1.0)):
-            if self.loop_age_s > self._limit_s and os.name == "posix":
-                log.error("the event loop is blocked; interrupting the handler", seconds=round(self.loop_age_s, 1))
+        while not self._stop.wait(min(self._limit_s / 4, LOOK_S)):
+            stands_s = self.loop_age_s
+            if stands_s > self._limit_s:
+                log.error("the event loop is blocked; interrupting the handler", seconds=round(stands_s, 1))
                 signal.pthread_kill(main, signal.SIGUSR1)
+            elif self.behind is not None and stands_s > PATIENCE_S and self.behind.waits:
+                signal.pthread_kill(main, signal.SIGUSR1)
+            if self.behind is not None:
+                self.behind.give_back()
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
-        """Raises where the main thread stands if that is under a lease, in a handler or a task it made; anywhere else
-        it would break the loop itself.
+        """Does something only if the main thread stands under a lease, in a handler or a task it made; anywhere else it
+        would break the loop itself. Raises there after `limit_s`.
         """
-        blocked_s = self.loop_age_s
-        if blocked_s > self._limit_s and current_lease.get() is not None:
+        stands_s = self.loop_age_s
+        if current_lease.get() is None:
+            return
+        if stands_s > self._limit_s:
             self._ticked = monotonic()
             raise LoopBlocked(
-                f"the handler blocked the event loop for {blocked_s:.1f} s; await what takes long, or make it a plain "
+                f"the handler blocked the event loop for {stands_s:.1f} s; await what takes long, or make it a plain "
                 f"`def`, which runs in a thread of its own"
             )
+        if self.behind is not None and stands_s > PATIENCE_S:
+            self.behind.take()
