@@ -10,8 +10,10 @@ LANGUAGE sql AS $$
            t, t, t + make_interval(secs => p_ttl_s), p_serves::json FROM agentos.clock() AS t
 $$;
 
--- One row updated per process and beat. Zero rows: declared dead. Brings back the held items of cancelled tasks.
-CREATE FUNCTION agentos.beat(p_worker bigint, p_loop_lag_ms integer) RETURNS bigint[] LANGUAGE plpgsql AS $$
+-- One row updated per process and beat. Zero rows: declared dead. Brings back the held items of cancelled tasks, and of
+-- paused ones.
+CREATE FUNCTION agentos.beat(p_worker bigint, p_loop_lag_ms integer, OUT cancelled bigint[], OUT paused bigint[])
+LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE agentos.workers SET beat_at = agentos.clock(), expires_at = agentos.clock() + ttl, loop_lag_ms = p_loop_lag_ms
      WHERE worker_id = p_worker AND state IN ('alive', 'draining');
@@ -19,8 +21,10 @@ BEGIN
         RAISE EXCEPTION 'worker % was declared dead', p_worker
             USING ERRCODE = 'AG005', HINT = 'drop everything it held and start again under a new worker id';
     END IF;
-    RETURN ARRAY(SELECT h.item_id FROM agentos.lease_held h JOIN agentos.work_items w USING (item_id)
-                   JOIN agentos.task_heads t USING (task_id) WHERE h.worker_id = p_worker AND t.cancel_requested);
+    SELECT coalesce(array_agg(h.item_id) FILTER (WHERE t.cancel_requested), '{}'),
+           coalesce(array_agg(h.item_id) FILTER (WHERE t.paused AND NOT t.cancel_requested), '{}') INTO cancelled, paused
+      FROM agentos.lease_held h JOIN agentos.work_items w USING (item_id) JOIN agentos.task_heads t USING (task_id)
+     WHERE h.worker_id = p_worker AND (t.cancel_requested OR t.paused);
 END $$;
 
 -- Says goodbye (p_state: draining or stopped). A stopped worker's leases, if any are left, are reclaimed at once.

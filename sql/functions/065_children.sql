@@ -12,7 +12,8 @@ BEGIN
     UPDATE agentos.tool_ledger l SET replays = l.replays + 1 WHERE l.ledger_key = p_key RETURNING l.result ->> 'task_id' INTO v_child;
     IF FOUND THEN RETURN v_child; END IF;
     PERFORM agentos.insert_record(p_child, p_items::json -> 0 ->> 'kind', p_title, p_items::json -> 0 -> 'payload', p_queue);
-    INSERT INTO agentos.task_heads (task_id, open_items, parent_task, parent_item) VALUES (p_child, 0, p_task, p_item);
+    INSERT INTO agentos.task_heads (task_id, open_items, parent_task, parent_item, paused)
+    SELECT p_child, 0, p_task, p_item, t.paused FROM agentos.task_heads t WHERE t.task_id = p_task;
     PERFORM agentos.inherit_budget(p_task, p_child);
     v_items := agentos.insert_items(p_child, p_queue, p_items, agentos.rank_of(agentos.clock(), p_priority));
     UPDATE agentos.task_heads t SET open_items = v_items WHERE t.task_id = p_child;

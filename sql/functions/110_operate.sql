@@ -61,7 +61,7 @@ BEGIN
     PERFORM agentos.forget_refusals(v_items), agentos.retry_children(p_task, v_items);
     PERFORM agentos.reopen(p_task, v_items);
     UPDATE agentos.task_heads t SET status = NULL, reason = NULL, finished_at = NULL, cancel_requested = false, expired = false,
-           failed_items = 0,
+           paused = false, failed_items = 0,
            open_items = CASE WHEN t.open_items IS NULL THEN NULL ELSE agentos.count_open(p_task) END WHERE t.task_id = p_task;
     IF EXISTS (SELECT 1 FROM agentos.work_items w WHERE w.task_id = p_task) THEN
         PERFORM agentos.finish_tasks(ARRAY[p_task]);  -- all was completed before the cancel: nobody else would end it

@@ -14,11 +14,13 @@ CREATE VIEW agentos.misplaced_items AS
       FROM agentos.work_items w FULL JOIN agentos.item_places p USING (item_id)
      GROUP BY item_id, w.task_id HAVING count(p.place) <> 1 OR w.task_id IS NULL;
 
--- created: nothing has started; waiting: everything open is parked; running: the rest.
+-- created: nothing has started; paused: nothing of it runs, until it is resumed; waiting: everything open is parked;
+-- running: the rest.
 CREATE FUNCTION agentos.open_status(p_task text) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN EXISTS (SELECT 1 FROM agentos.work_items w JOIN agentos.lease_held h USING (item_id) WHERE w.task_id = p_task)
             THEN 'running'
+        WHEN EXISTS (SELECT 1 FROM agentos.task_heads t WHERE t.task_id = p_task AND t.paused) THEN 'paused'
         WHEN EXISTS (SELECT 1 FROM agentos.waiting k WHERE k.task_id = p_task AND k.reason <> 'dependencies') THEN 'waiting'
         WHEN EXISTS (SELECT 1 FROM agentos.work_items w JOIN agentos.outcomes o USING (item_id) WHERE w.task_id = p_task)
           OR EXISTS (SELECT 1 FROM agentos.work_items w JOIN agentos.scheduled s USING (item_id)

@@ -46,6 +46,7 @@ CREATE TABLE agentos.task_heads (
     cancel_requested boolean NOT NULL DEFAULT false,
     finished_at      timestamptz,
     expired          boolean NOT NULL DEFAULT false,  -- its deadline passed: it ends as failed
+    paused           boolean NOT NULL DEFAULT false,  -- nothing of it begins until it is resumed
     parent_task      text,                            -- of a child task: who waits for it, or may
     parent_item      bigint
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = off);

@@ -42,7 +42,7 @@ def test_tasks_of_one_status(agentos: Command, db: Database) -> None:
     assert "Invalid value for '--status': 'asleep' is not one of created" in wrong.stderr
 
 
-@pytest.mark.parametrize("command", ["wait", "cancel", "retry", "approve", "show"])
+@pytest.mark.parametrize("command", ["wait", "cancel", "pause", "resume", "retry", "approve", "show"])
 def test_an_id_that_no_task_has_leads_to_the_list(agentos: Command, database_dsn: str, command: str) -> None:
     done = agentos(command, "nope", "--json")
     assert done.returncode == 5
@@ -143,3 +143,17 @@ def test_workers_are_listed_and_their_ids_survive_json(agentos: Command, db: Dat
     line = agentos("workers").stdout.splitlines()[1]
     assert "left-hand" in line
     assert "work in default" in line
+
+
+def test_a_task_is_paused_and_resumed(agentos: Command, db: Database) -> None:
+    submit(db, "task-1")
+    assert json.loads(agentos("pause", "task-1", "--json").stdout) == {"task_id": "task-1", "status": "paused"}
+    assert agentos("pause", "task-1").stdout == "task-1 is paused\n"
+    assert agentos("tasks", "--status", "paused").stdout.splitlines()[1].split()[:2] == ["task-1", "paused"]
+    assert agentos("show", "task-1").stdout.split()[:2] == ["task-1", "paused"]
+    worker = HandWorker(db)
+    assert db.run(items.park_paused(worker.fence(worker.claim())))
+    resumed = json.loads(agentos("resume", "task-1", "--json").stdout)
+    assert (resumed["items"], resumed["status"]) == (1, "created")
+    worker.complete(worker.claim())
+    assert agentos("pause", "task-1").stdout == "task-1 had ended before: completed\n"

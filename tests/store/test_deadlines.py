@@ -32,7 +32,7 @@ def test_at_its_deadline_a_task_fails_wherever_it_is(runner: Driver, clock: Any,
     clock.advance(61)
     assert runner.run(tasks.expire_tasks()) == 1
     if where in ("held", "many"):
-        assert runner.run(workers.beat(worker.worker_id, 0)) == {held[0].item_id}
+        assert runner.run(workers.beat(worker.worker_id, 0)).cancelled == {held[0].item_id}
         runner.run(items.fail(worker.fence(held[0]), engine.ERROR, terminal=True, status="cancelled"))
     task = runner.run(tasks.get_task("task-1"))
     assert task is not None

@@ -28,7 +28,7 @@ def test_a_running_task_is_cancelled_when_its_worker_ends_it(runner: Driver) -> 
     worker = engine.register(runner)
     (item,) = worker.claim()
     assert runner.run(tasks.cancel_task("task-1", "not wanted")) == "running"
-    assert runner.run(workers.beat(worker.worker_id, 0)) == {item.item_id}
+    assert runner.run(workers.beat(worker.worker_id, 0)).cancelled == {item.item_id}
     runner.run(items.fail(worker.fence(item), engine.ERROR, terminal=True, status="cancelled"))
     progress = runner.run(tasks.task_progress("task-1"))
     assert (progress.status, progress.reason, progress.open) == ("cancelled", "not wanted", 0)

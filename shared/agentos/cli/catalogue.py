@@ -29,6 +29,8 @@ COMMANDS = (
     Entry("tasks", "tasks", LOOK, "List the newest tasks."),
     Entry("show", "show", LOOK, "Everything that happened to a task."),
     Entry("cancel", "operate", LOOK, "Cancel a task."),
+    Entry("pause", "operate", LOOK, "Let nothing of a task begin until it is resumed."),
+    Entry("resume", "operate", LOOK, "End the pause of a task."),
     Entry("retry", "operate", LOOK, "Open the items of a failed or cancelled task again."),
     Entry("approve", "operate", LOOK, "Answer what a task asks: yes, or --reject."),
     Entry("signal", "operate", LOOK, "Send a signal to a task that waits for it, or will."),

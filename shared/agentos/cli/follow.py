@@ -78,6 +78,8 @@ class Steps:
             parts.append("waits for its next attempt or start")
         if progress.status == "waiting":
             parts.append(f"answer it: agentos approve {quote(self._task_id)}")
+        if progress.status == "paused":
+            parts.append(f"agentos resume {quote(self._task_id)}")
         said = ", ".join(parts)
         if said != self._said and not progress.ended:
             err.print(said, style="dim")

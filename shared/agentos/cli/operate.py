@@ -1,4 +1,4 @@
-"""`agentos cancel`, `retry`, `approve` and `signal`: what people do to tasks."""
+"""`agentos cancel`, `pause`, `resume`, `retry`, `approve` and `signal`: what people do to tasks."""
 
 import getpass
 from typing import Annotated
@@ -9,6 +9,7 @@ from agentos.cli.database import opened
 from agentos.cli.options import AsJson, Dsn, TaskId
 from agentos.cli.output import compact, out, print_json
 from agentos.core.app.handle import answer
+from agentos.core.app.handle import resume as end_pause
 from agentos.core.app.handle import signal as send
 from agentos.store.calls import coordinator, timeline, workers
 from agentos.store.calls import tasks as calls
@@ -39,6 +40,43 @@ def cancel(
         return
     told = {"running": "is being cancelled: its running items have been told", "cancelled": "is cancelled"}
     out.print(f"{task} {told.get(status, f'had ended before: {status}')}")
+
+
+def pause(task: TaskId, dsn: Dsn = None, json: AsJson = False) -> None:
+    """Let nothing of a task, nor of its children, begin until `agentos resume`.
+
+    What runs is told within a beat and parked at its next recorded call or after its next checkpoint; a handler that
+    comes to neither goes on, and its completion counts. Signals and answers are kept, time goes on: a deadline still
+    ends the task. A task that has ended stays as it is.
+
+    \b
+    Examples:
+      agentos pause task-123
+      agentos resume task-123
+    """
+    with opened(dsn) as db:
+        status = db.run(calls.pause_task(task))
+    if json:
+        print_json({"task_id": task, "status": status})
+        return
+    told = {"running": "is being paused: its running items have been told", "paused": "is paused"}
+    out.print(f"{task} {told.get(status, f'had ended before: {status}')}")
+
+
+def resume(task: TaskId, dsn: Dsn = None, json: AsJson = False) -> None:
+    """End the pause of a task and of its children: what was parked for it is ready again.
+
+    \b
+    Examples:
+      agentos resume task-123
+    """
+    with opened(dsn) as db:
+        woken = drive(db, end_pause(task))
+        status = db.run(calls.task_progress(task)).status
+    if json:
+        print_json({"task_id": task, "status": status, "items": len(woken)})
+    else:
+        out.print(f"{task} is not paused; {len(woken)} item(s) are ready again")
 
 
 def retry(task: TaskId, dsn: Dsn = None, json: AsJson = False) -> None:

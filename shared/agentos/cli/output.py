@@ -21,6 +21,7 @@ STYLES = {
     "alive": "green", "completed": "green", "finished": "green", "holds": "green",
     "created": "dim", "held": "cyan", "ready": "cyan", "running": "cyan", "stopped": "dim", "superseded": "dim",
     "begun": "yellow", "parked": "yellow", "draining": "yellow", "scheduled": "yellow", "waiting": "yellow",
+    "paused": "yellow",
     "dead": "red", "does not hold": "red", "failed": "red", "in doubt": "bold red", "late": "red", "quarantined": "red",
     "cancelled": "magenta", "skipped": "magenta",
 }  # fmt: skip

@@ -9,7 +9,7 @@ from agentos.cli.options import AsJson, Dsn
 from agentos.cli.output import ago, compact, duration, err, gist, print_json, print_table
 from agentos.store.calls.tasks import TaskRow, list_tasks
 
-STATUSES = ("created", "running", "waiting", "completed", "failed", "cancelled")
+STATUSES = ("created", "running", "paused", "waiting", "completed", "failed", "cancelled")
 
 
 def _known(status: str | None) -> str | None:
@@ -28,7 +28,7 @@ def tasks(
 ) -> None:
     """List the newest tasks, newest first.
 
-    Status: created (nothing of it has started), running, waiting (for a person), completed, failed, cancelled.
+    Status: created (nothing of it has started), running, paused, waiting (for a person), completed, failed, cancelled.
 
     \b
     Examples:

@@ -37,7 +37,7 @@ def package_version() -> str:
         return "0+unknown"
 
 
-def _ignore_cancelled(_items: frozenset[int]) -> None:
+def _ignore_items(_items: frozenset[int]) -> None:
     """Nobody asked to be told."""
 
 
@@ -45,9 +45,8 @@ def _ignore_cancelled(_items: frozenset[int]) -> None:
 class Heartbeat:
     """Beats for one worker row from a daemon thread. `lag_ms` is asked before each beat.
 
-    `on_cancelled` gets the held items whose task was cancelled, `on_dead` is called once when the row was declared
-    dead;
-    both on the beat's thread.
+    `on_cancelled` gets the held items whose task was cancelled, `on_paused` those whose task is paused, `on_dead` is
+    called once when the row was declared dead; all on the beat's thread.
     """
 
     dsn: str
@@ -55,7 +54,8 @@ class Heartbeat:
     beat_s: float
     ttl_s: float
     lag_ms: Callable[[], int] = lambda: 0
-    on_cancelled: Callable[[frozenset[int]], None] = _ignore_cancelled
+    on_cancelled: Callable[[frozenset[int]], None] = _ignore_items
+    on_paused: Callable[[frozenset[int]], None] = _ignore_items
     on_dead: Callable[[], None] = lambda: None
     _alive_since: float = field(default_factory=monotonic)
     _dead: bool = False
@@ -109,10 +109,12 @@ class Heartbeat:
     def _beat_on(self, db: OnConnection) -> None:
         while not self._stop.is_set():
             sent = monotonic()
-            cancelled = db.run(workers.beat(self.worker_id, self.lag_ms()))
+            told = db.run(workers.beat(self.worker_id, self.lag_ms()))
             self._alive_since = sent
-            if cancelled:
-                self.on_cancelled(cancelled)
+            if told.cancelled:
+                self.on_cancelled(told.cancelled)
+            if told.paused:
+                self.on_paused(told.paused)
             self._stop.wait(self.beat_s)
 
     def _declared_dead(self) -> None:

@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     """Seconds between two looks for work of an idle worker, before jitter."""
     grace_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 25.0
     """Seconds that a stopping worker gives running handlers to reach a checkpoint; 0 hands them back at once."""
+    cancel_grace_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 2.0
+    """Seconds that a handler may take to end when it is cancelled; then its end is written without it."""
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 8
     """Handlers that one worker runs at the same time."""
     prefetch: Annotated[int, Field(ge=0, le=10_000)] | None = None

@@ -95,6 +95,11 @@ class Execution:
         if isinstance(item.payload, InvalidValue):
             raise item.payload
         lease = Lease(item.fence(attempt.worker_id), item.task_id, item.attempt)
+        if (attempt.take_pause() or item.paused) and await self._db.run(items.park_paused(lease.fence)):
+            raise Parked
+        handler = self.handler(item.kind)
+        own_grace_s = handler.cancel_grace_s if handler else None
+        attempt.grace_s = self._options.settings.cancel_grace_s if own_grace_s is None else own_grace_s
         current_lease.set(lease)  # in a context of its own, as every task has
         attempt.running, attempt.unwilling = True, self._abandon
         timer = item.timeout_s and asyncio.get_running_loop().call_later(item.timeout_s, attempt.time_out)
@@ -119,6 +124,7 @@ class Execution:
         if self._model is None:
             self._model = configured_completion(self._options.settings)
         context = TaskContext(scope, self._db, self, *self._model, self._telling)
+        context.take_pause = attempt.take_pause
         context.leave = functools.partial(_end_later, attempt)
         try:
             return await run_handler(self._options.app, scope, context, self._db)
@@ -131,7 +137,7 @@ class Execution:
         """Its handler was told to end and has not: its end is written without it."""
         if attempt.running and attempt.task is not None:
             attempt.running, attempt.abandoned = False, True
-            leave_alone(attempt.task)
+            leave_alone(attempt.task, attempt.grace_s)
             attempt.task = asyncio.create_task(self._unfinished(attempt, asyncio.CancelledError()))
 
     # -- what a running item asks --

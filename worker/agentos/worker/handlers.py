@@ -11,7 +11,6 @@ from agentos.core.logs import get_logger
 from agentos.core.scope import ItemScope
 from agentos.store.errors import UnknownKind
 from agentos.store.run import AsyncRunner, adrive
-from agentos.worker.running import UNWILLING_S
 
 log = get_logger(__name__)
 
@@ -19,9 +18,9 @@ abandoned: set["asyncio.Task[Any]"] = set()
 """Handlers that were told to end and did not. They hold no lease, so nothing they write counts."""
 
 
-def leave_alone(handler: "asyncio.Task[Any]") -> None:
+def leave_alone(handler: "asyncio.Task[Any]", grace_s: float) -> None:
     """It was told to end and does not: the process goes on, and ends, without it."""
-    log.error("the handler does not end when it is cancelled; left to itself", seconds=UNWILLING_S)
+    log.error("the handler does not end when it is cancelled; left to itself", seconds=grace_s)
     abandoned.add(handler)
     handler.add_done_callback(_gone)
 

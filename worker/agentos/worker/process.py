@@ -127,6 +127,7 @@ class Worker:
         self._dead.clear()
         presence.heartbeat.lag_ms = self.vitals.lag_ms
         presence.heartbeat.on_cancelled = functools.partial(self._cancelled, loop)
+        presence.heartbeat.on_paused = functools.partial(self._paused, loop)
         presence.heartbeat.on_dead = functools.partial(self._told_dead, loop)
         await asyncio.to_thread(presence.start)
         self.vitals.heartbeat = presence.heartbeat
@@ -165,6 +166,10 @@ class Worker:
     def _cancelled(self, loop: asyncio.AbstractEventLoop, item_ids: frozenset[int]) -> None:
         """From the beat's thread."""
         loop.call_soon_threadsafe(self.held.end_items, item_ids, Stop.CANCELLED)
+
+    def _paused(self, loop: asyncio.AbstractEventLoop, item_ids: frozenset[int]) -> None:
+        """From the beat's thread."""
+        loop.call_soon_threadsafe(self.held.pause_items, item_ids)
 
     def _told_dead(self, loop: asyncio.AbstractEventLoop) -> None:
         """From the beat's thread."""

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 
 from agentos.store.calls.items import ClaimedItem
 
-UNWILLING_S = 2.0
-"""How long a handler that was told to end may take to do so."""
-
 
 class Stop(enum.Enum):
     """Why a running handler is stopped."""
@@ -30,7 +27,8 @@ class Attempt:
 
     `claim_no`: of the claim it was prefetched with; 0: it may start. `running` only while a handler can be cancelled: a
     task cancelled before its first step would never run, and one that writes its end has ended already. `unwilling` is
-    called when its handler has not ended in time; then the attempt ends without it (`abandoned`).
+    called when its handler has not ended within `grace_s`; then the attempt ends without it (`abandoned`). `paused`: a
+    beat said so since the database was last asked.
     """
 
     item: ClaimedItem
@@ -42,6 +40,8 @@ class Attempt:
     timed_out: bool = False
     abandoned: bool = False
     in_outage: bool = False
+    paused: bool = False
+    grace_s: float = 2.0
     unwilling: "Callable[[Attempt], None]" = _nobody
 
     def end(self, why: Stop) -> None:
@@ -49,6 +49,11 @@ class Attempt:
         if self.stop is None:
             self.stop = why
             self._cancel()
+
+    def take_pause(self) -> bool:
+        """Whether it is to be parked for a pause; asked once for each beat that says so."""
+        paused, self.paused = self.paused, False
+        return paused
 
     def time_out(self) -> None:
         """Its `timeout_s` is over."""
@@ -58,7 +63,7 @@ class Attempt:
     def _cancel(self) -> None:
         if self.running and self.task is not None:
             self.task.cancel()
-            asyncio.get_running_loop().call_later(UNWILLING_S, self.unwilling, self)
+            asyncio.get_running_loop().call_later(self.grace_s, self.unwilling, self)
 
 
 @dataclass(slots=True)
@@ -93,6 +98,11 @@ class Held:
         """Stop these, as far as they are here."""
         for item_id in item_ids & self.attempts.keys():
             self.attempts[item_id].end(why)
+
+    def pause_items(self, item_ids: frozenset[int]) -> None:
+        """Their handlers are parked where they next can be."""
+        for item_id in item_ids & self.attempts.keys():
+            self.attempts[item_id].paused = True
 
     def clear(self) -> None:
         """All of it belongs to others."""

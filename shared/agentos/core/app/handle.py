@@ -36,7 +36,7 @@ class TaskHandle(Operations):
     created: bool = True
 
     def status(self) -> str:
-        """created, running, waiting, completed, failed or cancelled. Raises UnknownTask: if it was purged."""
+        """created, running, paused, waiting, completed, failed or cancelled. Raises UnknownTask: if it was purged."""
         return self.db.run(tasks.task_progress(self.task_id)).status
 
     def result(self, timeout: float | None = None) -> Any:
@@ -68,6 +68,24 @@ class TaskHandle(Operations):
     def cancel(self) -> str:
         """Ask for its end. Returns the status: `running` until what runs has been told."""
         return self.db.run(tasks.cancel_task(self.task_id))
+
+    def pause(self) -> str:
+        """Let nothing of it begin, nor of its children, until `resume`. What runs is parked at its next recorded call
+        or after its next checkpoint. Returns the status: `running` until then. One that has ended stays as it is.
+        """
+        return self.db.run(tasks.pause_task(self.task_id))
+
+    async def apause(self) -> str:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.pause)
+
+    def resume(self) -> None:
+        """End the pause, of its children too: what was parked for it is ready again."""
+        drive(self.db, resume(self.task_id))
+
+    async def aresume(self) -> None:
+        """The same, awaited."""
+        await asyncio.to_thread(self.resume)
 
     def signal(self, name: str, payload: Any = None) -> None:
         """Send a signal: the oldest `ctx.wait_for(name)` of the task gets it, or the next one. Blocks for one commit.
@@ -114,6 +132,13 @@ def follow(db: SyncRunner, task_id: str, after: str = BEGINNING) -> Iterator[Str
         else:
             time.sleep(pause)
             pause = min(pause * 1.5, FOLLOW_POLL_S)
+
+
+def resume(task_id: str) -> Flow[tuple[int, ...]]:
+    """End a task's pause and wake whoever serves it. Returns the items that are ready again."""
+    woken = yield from do(tasks.resume_task(task_id))
+    yield from wake(woken)
+    return woken
 
 
 def signal(task_id: str, name: str, payload: Any) -> Flow[tuple[int, ...]]:

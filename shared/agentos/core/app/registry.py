@@ -48,6 +48,7 @@ class Handler:
     deadline_s: float | None = None
     on_change: OnChange = "ask"
     retry: Retry | None = None
+    cancel_grace_s: float | None = None
 
     @property
     def is_async(self) -> bool:
@@ -75,7 +76,7 @@ class App:
     def task(
         self, kind: str, *, max_attempts: int | None = None, timeout_s: float | None = None, queue: str = "default",
         budget: Budget | None = None, deadline_s: float | None = None,
-        on_change: OnChange = "ask", retry: Retry | None = None,
+        on_change: OnChange = "ask", retry: Retry | None = None, cancel_grace_s: float | None = None,
     ) -> Callable[[F], F]:  # fmt: skip
         """Register a handler `async def f(ctx, **payload)` (or a plain `def`, run in a thread).
 
@@ -86,6 +87,8 @@ class App:
         of its tasks must have ended, whatever was retried or waited for; then it fails as DeadlineExceeded.
         `on_change`: what to do when a later attempt makes other tool calls than the recorded ones: `ask` a person
         (`agentos doubts`), `continue` (for programs that may: the new calls run, the recorded ones stay), or `fail`.
+        `cancel_grace_s`: seconds it may take to end when it is cancelled (default: AGENTOS_CANCEL_GRACE_S, 2); then its
+        end is written without it.
         Raises ConfigInvalid: if the kind is taken, reserved (shell, llm, plan), or the limits make no sense.
         """
         if kind in RESERVED_KINDS or kind in self.handlers or not kind:
@@ -101,13 +104,16 @@ class App:
                 hint="max_attempts takes 1 to 1000, timeout_s more than 0",
             )
 
+        if cancel_grace_s is not None and not 0 <= cancel_grace_s <= 86_400:
+            raise ConfigInvalid(f"{kind!r}: cancel_grace_s is {cancel_grace_s!r}", hint="pass seconds, 0 to 86400")
         if on_change not in get_args(OnChange):
             raise ConfigInvalid(f"{kind!r}: on_change is {on_change!r}", hint="use 'ask', 'continue' or 'fail'")
 
         def register(function: F) -> F:
             self.handlers[kind] = Handler(
-                kind, function, max_attempts, timeout_s, queue, budget, deadline_s, on_change, retry
-            )
+                kind, function, max_attempts, timeout_s, queue, budget, deadline_s, on_change, retry,
+                cancel_grace_s,
+            )  # fmt: skip
             return function
 
         return register

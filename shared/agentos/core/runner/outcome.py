@@ -38,4 +38,6 @@ def outcome_of(
         result = progress.result if progress.single else {row.key or str(row.seq): row.result for row in rows}
     elif progress.status == "waiting":
         reason = f"it waits for a person: agentos approve {task_id}, then run it again"
+    elif progress.status == "paused":
+        reason = f"it is paused: agentos resume {task_id}, then run it again"
     return TaskOutcome(task_id, progress.status, reason, result, items_run, resumed_from)

@@ -28,7 +28,7 @@ from agentos.core.runner.turns import Turns
 from agentos.core.scope import ItemScope
 from agentos.core.verification import verifier
 from agentos.core.worker_pool import WorkItemLease
-from agentos.store.calls import checkpoints, tasks
+from agentos.store.calls import checkpoints, items, tasks
 from agentos.store.calls.checkpoints import CheckpointRow
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.calls.tasks import TaskRow
@@ -167,6 +167,8 @@ class TaskRunner:
             try:
                 if item.cancelled:
                     raise TaskCancelled("the task was cancelled before the item ran")
+                if item.paused and self._db.run(items.park_paused(lease.fence)):
+                    raise Parked
                 output = self._execute_stage(task, item)
                 drive(self._db, ending.complete(lease.fence, canonical_text(output, what="result")))
             except (LeaseLost, WorkerDead) as lost:
@@ -326,5 +328,5 @@ def as_claimed(lease: WorkItemLease) -> ClaimedItem:
         item_id=lease.work_item_id, token=lease.fence.token, lane=0, attempt=lease.attempt, failures=lease.failures,
         crashes=lease.crashes, claimed_at=lease.acquired_at, task_id=lease.task_id, seq=0, key=lease.key,
         queue=lease.queue, kind=lease.kind, payload=lease.payload, max_attempts=lease.max_attempts,
-        timeout_s=lease.timeout_s, cancelled=False,
+        timeout_s=lease.timeout_s, cancelled=False, paused=False,
     )  # fmt: skip

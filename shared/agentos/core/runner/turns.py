@@ -96,7 +96,7 @@ class Turns:
         if progress.next_run_in_s is not None:
             time.sleep(min(max(progress.next_run_in_s, 0.001), _LONGEST_WAIT_S))
             return True
-        if progress.status == "waiting":
+        if progress.status in ("waiting", "paused"):
             return False
         self._db.run(workers.repair())
         time.sleep(_POLL_S)

@@ -62,6 +62,8 @@ class LeaseManager:
         lease_s = _duration(lease_duration_seconds)
         while (item := self._claim(lease_s)) is not None:
             lease = self._lease(item, lease_s)
+            if item.paused and not item.cancelled and self._run(items.park_paused(lease.fence)):
+                continue
             if not item.cancelled:
                 self._leases[item.item_id] = lease
                 current_lease.set(_as_current(lease))

@@ -43,6 +43,7 @@ class ClaimedItem(NamedTuple):
     max_attempts: int
     timeout_s: float | None
     cancelled: bool
+    paused: bool
 
     def fence(self, worker_id: int) -> Fence:
         """The proof that `worker_id` holds it."""
@@ -188,6 +189,15 @@ def release(worker_id: int, items: Sequence[tuple[int, UUID]]) -> Call[frozenset
         "SELECT agentos.release($1::bigint, $2::bigint[], $3::uuid[]) AS released",
         (worker_id, [i for i, _ in items], [t for _, t in items]),
         lambda rows: frozenset(rows[0]["released"]),
+    )
+
+
+def park_paused(fence: Fence) -> Call[bool]:
+    """Park an item whose task is paused. False: it is not, any more. Raises LeaseLost, TaskCancelled."""
+    return Call(
+        "SELECT agentos.park_paused($1::bigint, $2::bigint, $3::uuid) AS parked",
+        (fence.worker_id, fence.item_id, fence.token),
+        lambda rows: bool(rows[0]["parked"]),
     )
 
 

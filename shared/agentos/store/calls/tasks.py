@@ -239,6 +239,16 @@ def cancel_task(task_id: str, reason: str = "cancelled by request") -> Call[str]
     )
 
 
+def pause_task(task_id: str) -> Call[str]:
+    """Pause a task and its children. Returns its status: `running` until what runs is parked. Raises UnknownTask."""
+    return Call("SELECT agentos.pause_task($1::text) AS status", (task_id,), lambda rows: str(rows[0]["status"]))
+
+
+def resume_task(task_id: str) -> Call[tuple[int, ...]]:
+    """End the pause of a task and of its children. Returns the items that are ready again. Raises UnknownTask."""
+    return Call("SELECT agentos.resume_task($1::text) AS woken", (task_id,), lambda rows: tuple(rows[0]["woken"]))
+
+
 def retry_task(task_id: str) -> Call[int]:
     """Open the items of a failed or cancelled task again. Returns how many. Raises NotRetryable, UnknownTask."""
     return Call("SELECT agentos.retry_task($1::text) AS n", (task_id,), lambda rows: int(rows[0]["n"]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from agentos.store.run import Call
@@ -66,12 +66,19 @@ def register_worker(
     )
 
 
-def beat(worker_id: int, loop_lag_ms: int) -> Call[frozenset[int]]:
-    """Stay alive for another TTL. Returns held items whose task was cancelled. Raises WorkerDead: if it is too late."""
+class Told(NamedTuple):
+    """What a beat is told: held items whose task was cancelled, and those whose task is paused."""
+
+    cancelled: frozenset[int]
+    paused: frozenset[int]
+
+
+def beat(worker_id: int, loop_lag_ms: int) -> Call[Told]:
+    """Stay alive for another TTL. Raises WorkerDead: if it is too late."""
     return Call(
-        "SELECT agentos.beat($1::bigint, $2::integer) AS cancelled",
+        "SELECT cancelled, paused FROM agentos.beat($1::bigint, $2::integer)",
         (worker_id, loop_lag_ms),
-        lambda rows: frozenset(rows[0]["cancelled"]),
+        lambda rows: Told(frozenset(rows[0]["cancelled"]), frozenset(rows[0]["paused"])),
     )
 
 

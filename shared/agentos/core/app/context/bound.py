@@ -12,6 +12,7 @@ from agentos.core.parked import Parked
 from agentos.core.scope import ItemScope
 from agentos.core.telling import Telling
 from agentos.core.transaction import left_open, open_transaction, refuse_effect
+from agentos.store.calls import items
 from agentos.store.run import AsyncRunner, Flow, adrive
 
 T = TypeVar("T")
@@ -25,6 +26,11 @@ CLEANUP_S = 2.0
 
 def _stay(_after_s: float) -> None:
     """Nobody has to be told."""
+
+
+def _go_on() -> bool:
+    """Nobody pauses it."""
+    return False
 
 
 class Guard(Protocol):
@@ -56,9 +62,13 @@ class Bound:
         self._telling = telling
         self.leave: Callable[[float], None] = _stay
         """Called when the item was parked: ends, after so many seconds, what is left of the handler."""
+        self.take_pause: Callable[[], bool] = _go_on
+        """Whether the process was told, since this was last asked, that the task is paused."""
         self._main: asyncio.Task[Any] | None = None
         self._left = False
         self._busy = 0
+        self._streams = 0
+        self._pausing = False
         self._waiting: set[asyncio.Task[Any]] = set()
         self._asking = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -104,6 +114,9 @@ class Bound:
 
     async def _run(self, flow: Flow[T]) -> T:
         """While this runs the item is not parked: a wait in another branch, or in the tool itself, keeps the slot."""
+        if self._pausing:
+            async with self._asking:  # nothing may begin under a lease that is about to end
+                pass
         if self._left:
             raise Parked
         if transaction := open_transaction(self._scope):
@@ -118,6 +131,21 @@ class Bound:
             raise
         finally:
             self._busy -= 1
+
+    async def _park_if_paused(self) -> None:
+        """Before a recorded call and after a checkpoint, unless that would cut off what was begun. Raises Parked."""
+        if self._busy or self._streams or self._scope.joined is not None or open_transaction(self._scope):
+            return
+        if self.take_pause():
+            self._pausing = True
+            try:
+                async with self._asking:
+                    if not self._left and await self._db.run(items.park_paused(self._scope.lease.fence)):
+                        self._parked(alone=asyncio.current_task() is self._main)
+            finally:
+                self._pausing = False
+        if self._left:
+            raise Parked
 
     def _parked(self, *, alone: bool) -> None:
         """The lease has ended. `alone`: `Parked` is raised in the handler itself, which may clean up; else its other

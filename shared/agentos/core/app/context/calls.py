@@ -32,6 +32,7 @@ class Calls(Bound):
         )  # fmt: skip
 
     async def _tool(self, ordered: bool, name: str, arguments: Any, **how: Any) -> dict[str, Any]:
+        await self._park_if_paused()
         return (await self._run(self._scope.tool(name, arguments, ordered=ordered, **how))).result
 
 

@@ -30,6 +30,7 @@ class Children(Waits):
             max_attempts or (handler.max_attempts if handler else 5),
             timeout_s or (handler.timeout_s if handler else None),
         )  # fmt: skip
+        await self._park_if_paused()
         return await self._run(children.spawn(self._scope, new, key))
 
     async def gather(self, *spawned: Child, return_exceptions: bool = False) -> list[Any]:

@@ -36,6 +36,7 @@ class Models(Bound):
         request = ModelRequest(operation_type, prompt, model or self._model, tools, parameters, scope, sample)
         make = _asking(request, generate or self._complete)
         flow = ask_model(self._scope, request, make, on_token=on_token, allow_truncated=allow_truncated)
+        await self._park_if_paused()
         return await self._run(flow)
 
     async def llm_stream(
@@ -50,12 +51,14 @@ class Models(Bound):
         """
         request = ModelRequest(operation_type, prompt, model or self._model, tools, parameters, scope, sample)
         turn = turn_for(self._scope, request, allow_truncated=allow_truncated)
+        await self._park_if_paused()
         await self._run(self._scope.may_begin())
         if (found := await self._run(turn.begin())) is not None:
             yield found.output if isinstance(found.output, str) else canonical_text(found.output)
             return
         start = self._scope.guarded(_asking(request, generate or self._complete))
         whole = Whole()
+        self._streams += 1
         try:
             async for chunk in live(await start() if asyncio.iscoroutinefunction(start) else start()):
                 if text := whole.add(chunk):
@@ -65,6 +68,8 @@ class Models(Bound):
             ended = asyncio.CancelledError() if isinstance(exc, GeneratorExit) else exc
             await asyncio.shield(self._run(turn.give_up(ended)))
             raise
+        finally:
+            self._streams -= 1
         if kept is None:
             raise LLMUnavailable("another process made this output meanwhile", hint="ask again: its output is recorded")
 

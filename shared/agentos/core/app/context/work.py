@@ -24,6 +24,7 @@ class Work(Bound):
         committed = await self._run(self._scope.checkpoint(checkpoint_type, snapshot, evidence))
         if open_transaction(self._scope) is None:  # inside one it is asked after the COMMIT
             self._guard.after_checkpoint()
+            await self._park_if_paused()
         return committed
 
     async def expand(self, items: Sequence[Mapping[str, Any]]) -> int:

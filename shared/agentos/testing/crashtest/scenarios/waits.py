@@ -67,6 +67,27 @@ def _children(effects: Effects) -> App:
     return app
 
 
+def _paused(effects: Effects) -> App:
+    app = App()
+
+    @app.task("pause")
+    async def paused(ctx: TaskContext) -> Any:
+        await ctx.tool("first", 1, execute=lambda _call, _arguments: effects.do("first"))
+        told = await ctx.wait_for("paid")
+        await ctx.tool("second", 2, execute=lambda _call, _arguments: effects.do("second"))
+        return told
+
+    return app
+
+
+def _pause(_app: App, handle: TaskHandle, _effects: Effects) -> None:
+    handle.pause()
+
+
+def _resume(_app: App, handle: TaskHandle, _effects: Effects) -> None:
+    handle.resume()
+
+
 def _send(_app: App, handle: TaskHandle, _effects: Effects) -> None:
     with suppress(TaskFinished):
         handle.signal("paid", {"amount": 12})
@@ -85,6 +106,11 @@ SCENARIOS = (
     Scenario("timeout", "a wait that times out", _timeout, ("wait", "promote"), result="gave up"),
     Scenario(
         "approval", "a person's answer", _approval, ("ask",), ("answer",), acts=(_answer, _answer), result="later",
+    ),
+    Scenario(
+        "pause", "a pause, a signal while it lasts, its end", _paused, ("park_paused",),
+        ("pause_task", "resume_task"), acts=(_pause, _send, _resume), once=("first", "second"),
+        result={"amount": 12},
     ),
     Scenario("children", "child tasks, gathered", _children, ("spawn", "wait", "complete"), result=[0, 1]),
 )  # fmt: skip
