@@ -55,7 +55,7 @@ def test_an_offset_setting_moves_the_clock_of_a_session(conn: psycopg.Connection
 def test_a_lost_item_is_found(database_dsn: str, db: Database, conn: psycopg.Connection[Any]) -> None:
     db.run(tasks.submit("task-1", "shell", "a title", "{}"))
     conn.execute("DELETE FROM agentos.lease_ready")
-    with pytest.raises(pytest.fail.Exception, match="task-1"):
+    with pytest.raises(AssertionError, match="task-1"):
         assert_sound(database_dsn)
 
 
@@ -63,5 +63,5 @@ def test_a_lost_item_is_found(database_dsn: str, db: Database, conn: psycopg.Con
 def test_a_miscounting_head_is_found(database_dsn: str, db: Database, conn: psycopg.Connection[Any]) -> None:
     db.run(tasks.create_task("task-1", "a title", items='[{"kind": "shell"}]'))
     conn.execute("UPDATE agentos.task_heads SET open_items = 7")
-    with pytest.raises(pytest.fail.Exception, match="open_items"):
+    with pytest.raises(AssertionError, match="open_items"):
         assert_sound(database_dsn)

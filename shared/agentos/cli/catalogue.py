@@ -36,7 +36,7 @@ COMMANDS = (
     Entry("signal", "operate", LOOK, "Send a signal to a task that waits for it, or will."),
     Entry("doubts", "doubts", LOOK, "List the calls that nobody knows the end of."),
     Entry("resolve", "doubts", LOOK, "Say what became of a call in doubt."),
-    Entry("budget", "budget", LOOK, "What a task may spend on models and has spent; raise its limits."),
+    Entry("budget", "budget", LOOK, "What a task may spend on models; raise its limits."),
     Entry("usage", "usage", LOOK, "Tokens and cost, spent and saved, by task, model and day."),
     Entry("workers", "workers", LOOK, "List the workers."),
     Entry("doctor", "doctor", LOOK, "Look for what is wrong, each with its fix."),

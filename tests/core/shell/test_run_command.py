@@ -35,6 +35,13 @@ def test_exit_codes_follow_the_shell(command: str | list[str], code: int) -> Non
     assert run_command(command).exit_code == code
 
 
+def test_without_cwd_a_command_runs_where_its_process_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        assert run_command("pwd -P").stdout == f"{folder.resolve()}\n"
+
+
 def test_a_command_that_kills_its_own_group_is_a_result() -> None:
     assert run_command("kill -KILL 0").exit_code == 137
 

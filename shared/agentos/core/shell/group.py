@@ -141,7 +141,8 @@ def _request(argv: Sequence[str], cwd: str | None, env: Mapping[str, str], limit
         raise InvalidValue(
             f"the command cannot be started: {error}", hint="no NUL, no lone surrogate, no '=' in a variable's name"
         ) from None
-    asked = {"argv": list(argv), "cwd": cwd, "env": dict(env), "limits": limits.as_request()}
+    # Ours, as of any child: the keeper that starts it stands elsewhere.
+    asked = {"argv": list(argv), "cwd": cwd or os.getcwd(), "env": dict(env), "limits": limits.as_request()}
     return json.dumps(asked).encode()
 
 

@@ -5,6 +5,8 @@ from agentos.core.evidence import Evidence, EvidenceType
 from agentos.store.schema import schema
 from agentos.testing.crashtest.scenario import Effects, Scenario
 
+BESIDE = frozenset({"before:complete", "during:complete", "after:complete"})
+"""The first added item runs beside the end of the one that added it, and may be in its effect when that process dies."""
 COUNTED = "SELECT count(*) FROM {} WHERE task_id = $1"
 
 
@@ -105,7 +107,7 @@ SCENARIOS = (
         "evidence", "a checkpoint with evidence", _evidence, ("commit_checkpoint",), result="made",
     ),
     Scenario(
-        "expand", "items added by a handler", _expand, ("expand", "complete"), once=("first", "last"),
+        "expand", "items added by a handler", _expand, ("expand", "complete"), once=("first", "last"), repeats={"first": BESIDE},
         result={"1": None, "first": "first", "last": "last"},
     ),
     Scenario(
