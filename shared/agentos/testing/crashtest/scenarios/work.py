@@ -6,7 +6,7 @@ from agentos.store.schema import schema
 from agentos.testing.crashtest.scenario import Effects, Scenario
 
 BESIDE = frozenset({"before:complete", "during:complete", "after:complete"})
-"""The first added item runs beside the end of the one that added it, and may be in its effect when that process dies."""
+"""The first added item runs beside the end of the one that added it: that process may die in its effect."""
 COUNTED = "SELECT count(*) FROM {} WHERE task_id = $1"
 
 
@@ -107,7 +107,8 @@ SCENARIOS = (
         "evidence", "a checkpoint with evidence", _evidence, ("commit_checkpoint",), result="made",
     ),
     Scenario(
-        "expand", "items added by a handler", _expand, ("expand", "complete"), once=("first", "last"), repeats={"first": BESIDE},
+        "expand", "items added by a handler", _expand, ("expand", "complete"), once=("first", "last"),
+        repeats={"first": BESIDE},
         result={"1": None, "first": "first", "last": "last"},
     ),
     Scenario(
