@@ -17,6 +17,14 @@ CREATE FUNCTION agentos.lanes_of(p_queues text[], p_kinds text[]) RETURNS TABLE 
     SELECT agentos.lane_of(q, k) FROM unnest(p_queues) q CROSS JOIN unnest(p_kinds) k
 $$;
 
+-- Whether a lane is to be made in a transaction of its own before one that stays open inserts tasks: whoever else makes
+-- it waits for the COMMIT of him who did. Not for a fixed snapshot, which would not see it.
+CREATE FUNCTION agentos.lane_is_missing(p_queue text, p_kind text) RETURNS boolean LANGUAGE sql AS $$
+    SELECT current_setting('transaction_isolation') = 'read committed' AND NOT EXISTS (
+        SELECT 1 FROM agentos.lanes l
+         WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = 0 AND l.fairness_key = '')
+$$;
+
 -- One task of one item: three rows. `insert_record` and `lane_of` are written out: a call of a function within one costs
 -- 10 us, a tenth of all that the server does here.
 CREATE FUNCTION agentos.submit(p_task text, p_kind text, p_title text, p_payload text, p_queue text, p_priority integer,

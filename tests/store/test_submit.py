@@ -230,3 +230,13 @@ def test_progress_counts_and_names_the_kinds_that_are_open(runner: Driver) -> No
     assert not progress.ended
     with pytest.raises(UnknownTask):
         runner.run(tasks.task_progress("nowhere"))
+
+
+def test_a_lane_is_missing_until_it_is_made_and_a_fixed_snapshot_is_never_told_so(runner: Driver) -> None:
+    assert runner.run(tasks.lane_is_missing("sums", "double"))
+    session = runner.session()
+    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    assert not session.run(tasks.lane_is_missing("sums", "double"))
+    session.rollback()
+    runner.run(workers.lanes_of(["sums"], ["double"]))
+    assert not runner.run(tasks.lane_is_missing("sums", "double"))

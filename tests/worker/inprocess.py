@@ -13,9 +13,13 @@ from agentos.worker.process import Worker
 
 
 @asynccontextmanager
-async def serving(app: App, dsn: str, **settings: object) -> AsyncIterator[Worker]:
+async def serving(
+    app: App, dsn: str, *, queues: tuple[str, ...] = ("default",), **settings: object
+) -> AsyncIterator[Worker]:
     """A worker of `app` that drains at the end of the block."""
-    worker = Worker(Options(load_settings(dsn=dsn, poll_s=0.05, **settings), app), Target(dsn, embedded=False))
+    worker = Worker(
+        Options(load_settings(dsn=dsn, poll_s=0.05, **settings), app, queues=queues), Target(dsn, embedded=False)
+    )
     running = asyncio.create_task(worker.run())
     try:
         yield worker

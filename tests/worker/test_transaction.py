@@ -55,7 +55,7 @@ def kept(conn: Conn) -> tuple[int, int, int, int]:
     return payments, checkpoints, calls, outputs
 
 
-async def run(app: App, dsn: str, kind: str = "pay", **settings: object) -> Any:
+async def run(app: App, dsn: str, kind: str = "pay", **settings: Any) -> Any:
     handle = app.submit(kind)
     async with serving(app, dsn, **settings):
         return await outcome(handle)

@@ -76,9 +76,9 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
         if key is None:
             item = db.run(call)
         else:
-            from agentos.core.app.keyed import submit_keyed  # noqa: PLC0415  start-up: it brings the whole API
+            from agentos.core.app.keyed import reservation, submit_keyed  # noqa: PLC0415  start-up: it brings the whole API
 
-            former = submit_keyed(db, None, call, key=key, task_id=task_id, kind=kind, payload=body)
+            former = submit_keyed(db, None, call, reservation(key, task_id, kind, body))
         task_id = former or task_id
         db.run(workers.wake([queue]))  # its own statement: inside submit it would halve the rate
         tell_if_nobody_serves(db, queue, {kind})

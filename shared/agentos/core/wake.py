@@ -6,6 +6,7 @@ Inside submit it would halve the rate (NOTIFY takes a database-wide lock at comm
 import queue
 import threading
 import time
+from weakref import WeakKeyDictionary
 
 from agentos.core.logs import get_logger
 from agentos.store.calls import workers
@@ -64,3 +65,12 @@ class Waker:
             self._db.run(workers.wake(sorted(names)))
         except AgentOSError as exc:
             log.debug("wake-up not sent; the workers' poll finds the work", error=str(exc).splitlines()[0])
+
+
+_wakers: WeakKeyDictionary[Database, Waker] = WeakKeyDictionary()
+"""One for each pool: a handle has no other way to the one of the app that made it."""
+
+
+def waker_of(db: Database) -> Waker:
+    """The waker of a pool, on a connection beside it."""
+    return _wakers.get(db) or _wakers.setdefault(db, Waker(db.beside()))

@@ -32,6 +32,8 @@ class Joined(Protocol):
 class AsyncJoined(Joined, Protocol):
     """One whose transactions are awaited."""
 
+    conn: Any
+
     def begun(self) -> AbstractAsyncContextManager[Any]:
         """A transaction, or a savepoint in the one that is open."""
 

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from tests.store import engine
 
-from agentos.core.app import App, TaskContext, TaskHandle, bulk
+from agentos.core.app import App, SubmittedTask, TaskContext, bulk
 from agentos.store.calls import tasks
 from agentos.store.connect import Database
 from agentos.store.errors import InvalidArguments, InvalidInput, InvalidValue, TaskExists
@@ -88,7 +88,7 @@ def test_a_kind_without_a_handler_is_refused(app: App) -> None:
         app.submit_many("triple", [{"n": 1}])
 
 
-def order(app: App, conn: psycopg.Connection[Any], *, fails: bool) -> list[TaskHandle]:
+def order(app: App, conn: psycopg.Connection[Any], *, fails: bool) -> list[SubmittedTask]:
     """A row of the caller's and three tasks, in one transaction."""
     with conn.transaction():
         conn.execute("INSERT INTO orders VALUES (1)")

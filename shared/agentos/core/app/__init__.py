@@ -1,7 +1,7 @@
 """The async API: an `App` of task handlers and tools, the `TaskContext` they are given, handles on submitted tasks."""
 
 from agentos.core.app.context import BlockingContext, TaskContext
-from agentos.core.app.handle import TaskHandle
+from agentos.core.app.handle import AsyncSubmittedTask, SubmittedTask, TaskHandle
 from agentos.core.app.registry import App, Handler
 from agentos.core.app.retry import Retry
 from agentos.core.budget import Budget
@@ -10,7 +10,6 @@ from agentos.core.llm import Completion
 from agentos.store.errors import NonRetryable, RetryAfter
 
 __all__ = [
-    "NOT_DONE", "UNKNOWN", "App", "BlockingContext", "Budget", "Completion", "Done", "Handler", "NonRetryable",
-    "Retry", "RetryAfter", "TaskContext",
-    "TaskHandle", "ToolCall",
+    "NOT_DONE", "UNKNOWN", "App", "AsyncSubmittedTask", "BlockingContext", "Budget", "Completion", "Done",
+    "Handler", "NonRetryable", "Retry", "RetryAfter", "SubmittedTask", "TaskContext", "TaskHandle", "ToolCall",
 ]  # fmt: skip

@@ -1,20 +1,14 @@
 """Many tasks in one transaction, in messages of a size that the server takes."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from itertools import chain
 from typing import Any
-
-import psycopg
 
 from agentos.core.budget import Budget
 from agentos.core.task_id import new_task_ids
 from agentos.store.calls import tasks
 from agentos.store.calls.budgets import with_budget
-from agentos.store.connect import Database
 from agentos.store.errors import InvalidInput
-from agentos.store.pipeline import run_all
-from agentos.store.run import Call, run_call
+from agentos.store.run import Call
 
 BATCH = 1000
 """The next are made while the server writes the last."""
@@ -43,21 +37,13 @@ def _is_id(value: object) -> bool:
     return isinstance(value, str) and 1 <= len(value) <= 255
 
 
-def submit_all(
-    db: Database, conn: psycopg.Connection[Any] | None, ids: Sequence[str], texts: Iterable[str], *,
-    budget: Budget | None = None, deadline_s: float | None = None, **how: Any,
-) -> None:  # fmt: skip
-    """All or none; on `conn` within its transaction. `texts` are made one by one: what raises there undoes all.
-
-    Raises TaskExists, and whatever `texts` raises.
-    """
-    calls = (_call(ids[at : at + len(batch)], batch, budget, deadline_s, how) for at, batch in _batches(texts))
-    with nullcontext(conn) if conn is not None else db.connection() as target:
-        first, second = next(calls, None), next(calls, None)
-        if first is not None and second is None and conn is None:
-            run_call(target, first)  # one statement is a transaction by itself
-        elif first is not None:
-            run_all(target, chain([first], [second] if second else [], calls))
+def calls_of(
+    ids: Sequence[str], texts: Iterable[str], *, budget: Budget | None = None, deadline_s: float | None = None,
+    **how: Any,
+) -> Iterator[Call[tuple[int, ...]]]:  # fmt: skip
+    """The calls that make a task of each of `texts`, made one by one, for whoever runs all or none of them."""
+    for at, batch in _batches(texts):
+        yield _call(ids[at : at + len(batch)], batch, budget, deadline_s, how)
 
 
 def _call(

@@ -10,6 +10,7 @@ from uuid import uuid4
 from agentos.core.app.operations import Operations
 from agentos.core.flows.patience import insist
 from agentos.core.process import monotonic
+from agentos.core.wake import waker_of
 from agentos.store.calls import coordinator, tasks, timeline, waits, workers
 from agentos.store.calls.stream import BEGINNING, StreamEvent, stream
 from agentos.store.calls.tasks import TaskProgress
@@ -26,7 +27,7 @@ FOLLOW_POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class TaskHandle(Operations):
-    """What `submit` returns. Keep the `task_id` to find the task again: `app.handle(task_id)`.
+    """A task, wherever it was submitted. Keep the `task_id` to find the task again: `app.handle(task_id)`.
 
     `created` False: the submit was said before, under the same idempotency key, and this is the task of then.
     """
@@ -116,6 +117,31 @@ class TaskHandle(Operations):
     def _results(self) -> dict[str, Any]:
         rows = self.db.run(tasks.task_items(self.task_id))
         return {row.key or str(row.seq): row.result for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedTask(TaskHandle):
+    """What `submit` returns."""
+
+    queue: str = "default"
+
+    def wake(self) -> None:
+        """Tell the workers that it is there, soon: after the commit of the transaction that `conn` was given for.
+
+        Returns at once. A word that is lost costs a poll, 1 s at most.
+        """
+        waker_of(self.db).wake(self.queue)
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncSubmittedTask(TaskHandle):
+    """What `asubmit` returns: `await handle.wake()`, `await handle.aresult()`."""
+
+    queue: str = "default"
+
+    async def wake(self) -> None:
+        """As `SubmittedTask.wake`."""
+        waker_of(self.db).wake(self.queue)
 
 
 def follow(db: SyncRunner, task_id: str, after: str = BEGINNING) -> Iterator[StreamEvent]:

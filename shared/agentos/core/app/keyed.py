@@ -24,16 +24,19 @@ def checked_key(key: str) -> str:
     return key
 
 
+def reservation(key: str, task_id: str, kind: str, payload: str) -> Call[str | None]:
+    """The call that reserves the key. Raises InvalidInput: if it is no such text."""
+    return tasks.submit_key(checked_key(key), task_id, kind, hashlib.sha256(payload.encode()).hexdigest())
+
+
 def submit_keyed(
-    db: Database, conn: psycopg.Connection[Any] | None, submit: Call[Any], *, key: str, task_id: str, kind: str,
-    payload: str,
-) -> str | None:  # fmt: skip
+    db: Database, conn: psycopg.Connection[Any] | None, submit: Call[Any], reserve: Call[str | None]
+) -> str | None:
     """Submit under a key. None: it was new; else the id of the task that was submitted under it before.
 
     In a transaction of the caller's (`conn`) the key is his to commit, with the task.
     Raises IdempotencyConflict: if that one had another kind or payload. TaskExists.
     """
-    reserve = tasks.submit_key(checked_key(key), task_id, kind, hashlib.sha256(payload.encode()).hexdigest())
     try:
         with nullcontext(conn) if conn is not None else db.connection() as target, _transaction(target):
             former = run_call(target, reserve)

@@ -4,15 +4,24 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, Unpack, get_args
 
 import psycopg
 
 from agentos.core.app.arguments import bind
-from agentos.core.app.bulk import checked_ids, submit_all
-from agentos.core.app.handle import TaskHandle
-from agentos.core.app.keyed import submit_keyed
+from agentos.core.app.bulk import calls_of, checked_ids
+from agentos.core.app.handle import AsyncSubmittedTask, SubmittedTask, TaskHandle
+from agentos.core.app.keyed import reservation
 from agentos.core.app.retry import Retry
+from agentos.core.app.submission import (
+    Submission,
+    SubmitManyOptions,
+    SubmitOptions,
+    awrite_on,
+    checked_connection,
+    write,
+    write_on,
+)
 from agentos.core.budget import Budget
 from agentos.core.evidence import Evidence
 from agentos.core.flows.program import OnChange
@@ -20,14 +29,15 @@ from agentos.core.flows.tools import ToolPolicy
 from agentos.core.llm.prices import use_prices
 from agentos.core.task_id import new_task_id
 from agentos.core.tool import Tool, shell_tool, tool_function
-from agentos.core.wake import Waker
+from agentos.core.wake import waker_of
 from agentos.store.calls import tasks
 from agentos.store.calls.budgets import with_budget
 from agentos.store.calls.doubts import Doubt, open_doubts
 from agentos.store.calls.ledger import OnDoubt
 from agentos.store.canonical import canonical_text
-from agentos.store.connect import Database, OnConnection
+from agentos.store.connect import Database
 from agentos.store.errors import ConfigInvalid, InvalidInput
+from agentos.store.joined import joined
 from agentos.store.settings import load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,7 +81,8 @@ class App:
         self.tools: dict[str, Tool] = {}
         self._dsn = dsn
         self._found: Database | None = None
-        self._waker: Waker | None = None
+        self._lanes: set[tuple[str, str]] = set()
+        """Queues and kinds whose lane is known to be committed."""
 
     def task(
         self, kind: str, *, max_attempts: int | None = None, timeout_s: float | None = None, queue: str = "default",
@@ -168,7 +179,7 @@ class App:
         max_attempts: int | None = None,
         budget: Budget | None = None, deadline_s: float | None = None, conn: psycopg.Connection[Any] | None = None,
         idempotency_key: str | None = None,
-    ) -> TaskHandle:  # fmt: skip
+    ) -> SubmittedTask:  # fmt: skip
         """Create a task of one item. Blocks for one commit.
 
         `priority`: one step is worth a minute of waiting. `max_attempts`: default, as the handler declares.
@@ -176,43 +187,34 @@ class App:
         its handler's. `deadline_s`: seconds from now until it must have ended; then it fails as DeadlineExceeded,
         wherever it is. `conn`: a psycopg connection of the caller's, in whose
         transaction the task is created, with whatever else that writes; no worker is woken then, they find it at their
-        next poll after the commit, or `wake()` tells them. `idempotency_key`: said again, the submit returns the task
-        of the first time; `created` of the handle tells.
+        next poll after the commit, or `handle.wake()` tells them. `idempotency_key`: said again, the submit
+        returns the task of the first time; `created` of the handle tells.
         Raises InvalidArguments: if the payload does not fit the handler. InvalidValue, ValueTooLarge: if JSON cannot
         hold it. TaskExists: if the `task_id` is taken. IdempotencyConflict: if the key was used for something else.
         """
-        handler = self._handler(kind)
-        text = _payload(kind, handler, payload or {})
-        task_id = task_id or new_task_id()
-        queue = queue or (handler.queue if handler else "default")
-        db = self._database()
-        runner = OnConnection(conn) if conn is not None else db
-        call = tasks.submit(
-            task_id, kind, title or kind, text, queue=queue, priority=priority, delay_s=delay_s,
-            max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
+        asked = self._one(
+            kind, payload, task_id=task_id, title=title, queue=queue, priority=priority, delay_s=delay_s,
+            max_attempts=max_attempts, budget=budget, deadline_s=deadline_s, idempotency_key=idempotency_key,
         )  # fmt: skip
-        limited = budget or (handler.budget if handler else None)
-        if limited is not None:
-            call = with_budget(call, [task_id], limited.limits, limited.on_exceed)
-        _check_deadline(deadline_s)
-        deadline = deadline_s or (handler.deadline_s if handler else None)
-        call = call if deadline is None else tasks.with_deadline(call, [task_id], deadline)
-        if idempotency_key is not None:
-            former = submit_keyed(db, conn, call, key=idempotency_key, task_id=task_id, kind=kind, payload=text)
-            if former is not None:
-                return TaskHandle(former, db, created=False)
-        else:
-            runner.run(call)
-        if conn is None:
-            self.wake(queue)
-        return TaskHandle(task_id, db)
+        return self._put(asked, conn)[0]
+
+    async def asubmit(
+        self, kind: str, payload: Mapping[str, Any] | None = None, *, conn: Any = None,
+        **options: Unpack[SubmitOptions],
+    ) -> AsyncSubmittedTask:  # fmt: skip
+        """`submit`, awaited. `conn`: an asyncpg connection, or a psycopg.AsyncConnection, that is in a transaction.
+
+        After the commit `await handle.wake()` tells the workers, or they find it at their next poll. Without `conn`,
+        one that is cancelled while it waits may have made the task: pass a `task_id` to know which.
+        """
+        return (await self._aput(self._one(kind, payload, **options), conn))[0]
 
     def submit_many(
         self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
         max_attempts: int | None = None,
         deadline_s: float | None = None, conn: psycopg.Connection[Any] | None = None,
-    ) -> list[TaskHandle]:  # fmt: skip
+    ) -> list[SubmittedTask]:  # fmt: skip
         """Create a task of one item for each payload, all of them or none. Blocks for one commit.
 
         `task_ids`: one for each payload; default, they are made. The rest as in `submit`. In a transaction of the
@@ -220,22 +222,18 @@ class App:
         Raises InvalidInput: if there are not as many ids as payloads. InvalidArguments, InvalidValue, ValueTooLarge,
         TaskExists: as `submit`.
         """
-        handler = self._handler(kind)
-        _check_deadline(deadline_s)
-        payloads = list(payloads)
-        ids = checked_ids(task_ids, len(payloads))
-        queue = queue or (handler.queue if handler else "default")
-        texts = (_payload(kind, handler, payload) for payload in payloads)
-        db = self._database()
-        submit_all(
-            db, conn, ids, texts, kind=kind, title=title or kind, queue=queue, priority=priority, delay_s=delay_s,
-            max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
-            budget=handler.budget if handler else None,
-            deadline_s=deadline_s or (handler.deadline_s if handler else None),
+        asked = self._many(
+            kind, payloads, task_ids=task_ids, title=title, queue=queue, priority=priority, delay_s=delay_s,
+            max_attempts=max_attempts, deadline_s=deadline_s,
         )  # fmt: skip
-        if conn is None and ids:
-            self.wake(queue)
-        return [TaskHandle(task_id, db) for task_id in ids]
+        return self._put(asked, conn)
+
+    async def asubmit_many(
+        self, kind: str, payloads: Iterable[Mapping[str, Any]], *, conn: Any = None,
+        **options: Unpack[SubmitManyOptions],
+    ) -> list[AsyncSubmittedTask]:  # fmt: skip
+        """`submit_many`, awaited; `conn` as in `asubmit`."""
+        return await self._aput(self._many(kind, payloads, **options), conn)
 
     def signal(self, task_id: str, name: str, payload: Any = None) -> None:
         """Send a signal to a task: see `TaskHandle.signal`."""
@@ -249,10 +247,7 @@ class App:
         """Tell the workers of a queue that there is work, soon; returns at once. Only needed after the commit of a
         transaction that `conn` was given for.
         """
-        db = self._database()
-        if self._waker is None:
-            self._waker = Waker(db.beside())
-        self._waker.wake(queue)
+        waker_of(self._database()).wake(queue)
 
     def handle(self, task_id: str) -> TaskHandle:
         """A handle on a task submitted earlier, by anybody."""
@@ -276,11 +271,74 @@ class App:
             )
         return handler
 
+    def _one(  # noqa: PLR0913  each by its name
+        self, kind: str, payload: Mapping[str, Any] | None, *, task_id: str | None = None, title: str | None = None,
+        queue: str | None = None, priority: int = 0, delay_s: float = 0.0, max_attempts: int | None = None,
+        budget: Budget | None = None, deadline_s: float | None = None, idempotency_key: str | None = None,
+    ) -> Submission:  # fmt: skip
+        handler = self._handler(kind)
+        text = _payload(kind, handler, payload or {})
+        task_id = task_id or new_task_id()
+        queue = queue or (handler.queue if handler else "default")
+        call = tasks.submit(
+            task_id, kind, title or kind, text, queue=queue, priority=priority, delay_s=delay_s,
+            max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
+        )  # fmt: skip
+        limited = budget or (handler.budget if handler else None)
+        if limited is not None:
+            call = with_budget(call, [task_id], limited.limits, limited.on_exceed)
+        _check_deadline(deadline_s)
+        deadline = deadline_s or (handler.deadline_s if handler else None)
+        if deadline is not None:
+            call = tasks.with_deadline(call, [task_id], deadline)
+        if idempotency_key is None:
+            return Submission(kind, queue, [task_id], call)
+        return Submission(kind, queue, [task_id], call, reservation(idempotency_key, task_id, kind, text))
+
+    def _many(
+        self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
+        title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
+        max_attempts: int | None = None, deadline_s: float | None = None,
+    ) -> Submission:  # fmt: skip
+        handler = self._handler(kind)
+        _check_deadline(deadline_s)
+        payloads = list(payloads)
+        ids = checked_ids(task_ids, len(payloads))
+        queue = queue or (handler.queue if handler else "default")
+        texts = (_payload(kind, handler, payload) for payload in payloads)
+        calls = calls_of(
+            ids, texts, kind=kind, title=title or kind, queue=queue, priority=priority, delay_s=delay_s,
+            max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
+            budget=handler.budget if handler else None,
+            deadline_s=deadline_s or (handler.deadline_s if handler else None),
+        )  # fmt: skip
+        return Submission(kind, queue, ids, calls)
+
+    def _put(self, asked: Submission, conn: psycopg.Connection[Any] | None) -> list[SubmittedTask]:
+        db = self._database()
+        former = write(db, asked) if conn is None else write_on(checked_connection(conn), db, asked, self._lanes)
+        if former is not None:
+            return [SubmittedTask(former, db, created=False, queue=asked.queue)]
+        if conn is None and asked.task_ids:
+            self.wake(asked.queue)
+        return [SubmittedTask(task_id, db, queue=asked.queue) for task_id in asked.task_ids]
+
+    async def _aput(self, asked: Submission, conn: Any) -> list[AsyncSubmittedTask]:
+        if conn is None:
+            made = await asyncio.to_thread(self._put, asked, None)
+            return [AsyncSubmittedTask(each.task_id, each.db, each.created, each.queue) for each in made]
+        runner = joined(conn)
+        db = await asyncio.to_thread(self._database)
+        former = await awrite_on(runner, db, asked, self._lanes)
+        if former is not None:
+            return [AsyncSubmittedTask(former, db, created=False, queue=asked.queue)]
+        return [AsyncSubmittedTask(task_id, db, queue=asked.queue) for task_id in asked.task_ids]
+
     def _database(self) -> Database:
         """Found once: to read the settings and look for the server takes several times as long as a commit."""
         if self._found is None or not self._found.usable:
             self._found = Database.default(load_settings(dsn=self._dsn))
-            self._waker = None
+            self._lanes = set()
         return self._found
 
 

@@ -143,6 +143,15 @@ def submit_many(
     )
 
 
+def lane_is_missing(queue: str, kind: str) -> Call[bool]:
+    """Whether nobody has committed this lane yet, as far as this transaction could tell when it is made beside it."""
+    return Call(
+        "SELECT agentos.lane_is_missing($1::text, $2::text) AS missing",
+        (queue, kind),
+        lambda rows: bool(rows[0]["missing"]),
+    )
+
+
 def create_task(
     task_id: str, title: str, *, kind: str | None = None, payload: str | None = None, queue: str = "default",
     items: str = "[]", priority: int = 0,
