@@ -107,10 +107,13 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
                 "repair",
                 "reopen",
             },
-            "out": {"take", "claim_rows_at", "give_up"},
+            "out": {"take", "claim_rows_at", "give_up", "take_out"},
         },
         "lease_held": {"in": {"take", "claim_rows_at"}, "out": {"complete", "end_leases", "reclaim"}},
-        "scheduled": {"in": {"submit", "submit_many", "fail"}, "out": {"promote_scheduled", "end_parked", "give_up"}},
+        "scheduled": {
+            "in": {"submit", "submit_many", "fail"},
+            "out": {"promote_scheduled", "end_parked", "give_up", "take_out"},
+        },
         "waiting": {
             "in": {"place_new", "park", "reopen"},
             "out": {
@@ -122,11 +125,12 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
                 "end_parked",
                 "give_up",
                 "fail_parked",
+                "take_out",
             },
         },
         "outcomes": {
             "in": {"complete", "fail", "quarantine", "skip_dependants", "end_parked", "give_up", "fail_parked"},
-            "out": {"retry_task"},
+            "out": {"retry_task", "take_out"},
         },
     }
 

@@ -32,6 +32,8 @@ COMMANDS = (
     Entry("pause", "operate", LOOK, "Let nothing of a task begin until it is resumed."),
     Entry("resume", "operate", LOOK, "End the pause of a task."),
     Entry("retry", "operate", LOOK, "Open the items of a failed or cancelled task again."),
+    Entry("dead", "rewind", LOOK, "List the tasks that failed, and what a retry would do."),
+    Entry("rewind", "rewind", LOOK, "Go back to a checkpoint of a task, and on from there."),
     Entry("approve", "operate", LOOK, "Answer what a task asks: yes, or --reject."),
     Entry("signal", "operate", LOOK, "Send a signal to a task that waits for it, or will."),
     Entry("doubts", "doubts", LOOK, "List the calls that nobody knows the end of."),

@@ -117,7 +117,9 @@ _ENDED = {"lease_reclaimed": "crashed", "attempt_failed": "failed"}
 def _from_event(event: Event, resumed: dict[tuple[int | None, int | None], Any]) -> Attempt | None:
     if event.item_id is None or not event.attempt:  # attempt 0: it never ran
         return None
-    if event.event == "retried":  # the outcome before the retry
+    if event.event == "reopened" and event.data.get("status") in ("waiting", "scheduled", "ready"):
+        return None  # no attempt had ended there
+    if event.event in ("retried", "reopened"):  # the outcome before the retry, or the rewind
         ended, error, claimed = event.data.get("status", "failed"), event.data.get("error"), None
     elif event.event in _ENDED:
         ended = _ENDED[event.event]

@@ -1,10 +1,13 @@
 """What people do to a task, from Python: blocking, and awaited under the same name with an `a` before it."""
 
 import asyncio
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from agentos.core import doubts
 from agentos.core.doubts import Resolved
+from agentos.core.rewind import Rewind
+from agentos.core.rewind import rewind as go_back
 from agentos.store.calls.doubts import Answer, Doubt, open_doubts
 from agentos.store.connect import Database
 from agentos.store.run import drive
@@ -41,3 +44,28 @@ class Operations:
     ) -> Resolved:
         """The same, awaited."""
         return await asyncio.to_thread(self.resolve, answer, result, call=call, by=by)
+
+    def rewind(
+        self, to: int, *, dry_run: bool = False, replay: Collection[str] = (), re_execute: Collection[str] = (),
+        stub: Mapping[str, Any] | None = None, by: str | None = None,
+    ) -> Rewind:  # fmt: skip
+        """Go back to the checkpoint with the sequence number `to` (0: the beginning); it goes on from there.
+
+        `dry_run`: only tell which calls were made after it and what becomes of each. By tool: `replay` (as for every
+        tool that is not named), `re_execute`, `stub` {tool: result}. `by`: who wants it, default this user.
+        Raises TaskHeld: while an item is held, not in a dry run: cancel the task first. UnknownCheckpoint, UnknownTask.
+        InvalidInput: if a tool is named twice, or was not called after the checkpoint.
+        """
+        return drive(
+            self.db,
+            go_back(self.task_id, to, dry_run=dry_run, replay=replay, re_execute=re_execute, stub=stub, by=by),
+        )
+
+    async def arewind(
+        self, to: int, *, dry_run: bool = False, replay: Collection[str] = (), re_execute: Collection[str] = (),
+        stub: Mapping[str, Any] | None = None, by: str | None = None,
+    ) -> Rewind:  # fmt: skip
+        """The same, awaited."""
+        return await asyncio.to_thread(
+            self.rewind, to, dry_run=dry_run, replay=replay, re_execute=re_execute, stub=stub, by=by
+        )

@@ -72,7 +72,7 @@ class Program:
         yield from note_doubt(doubt_id, about, lease, lease.fence.worker_id, message, sort="program", shown=shown)
         raise ProgramChanged(
             message, hint=f"agentos resolve {call.task_id} --continue, then agentos retry {call.task_id}; or"
-            f" agentos rewind; or declare on_change='continue'",
+            f" agentos rewind {call.task_id} --to SEQ; or declare on_change='continue'",
         )  # fmt: skip
 
     def _in_order(self, call: CallIdentity) -> list[RecordedCall]:
