@@ -27,7 +27,7 @@ class Bucket:
         self.client.put_object(Bucket=self.name, Key=key, Body=content)
         return f"{self.url}/{key}"
 
-    def keys(self) -> list[str]:
+    def listed(self) -> list[str]:
         return [each["Key"] for each in self.client.list_objects_v2(Bucket=self.name).get("Contents", ())]
 
     def get(self, key: str) -> bytes:

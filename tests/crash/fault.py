@@ -50,3 +50,28 @@ def install() -> None:
         return reply
 
     connect.arun_call = faulty  # type: ignore[attr-defined]
+    _artifacts()
+
+
+def _artifacts() -> None:
+    """Points around and amid the writing of an artifact: FAULT="artifact during 1"."""
+    from agentos.core.artifacts import local, store  # noqa: PLC0415  as above
+
+    put, copied = store.ArtifactStore.put, local.copied
+
+    def faulty_put(*args: Any) -> Any:
+        fault("artifact", "before")
+        made = put(*args)
+        fault("artifact", "after")
+        return made
+
+    def faulty_copied(source: Any, write: Any) -> str:
+        def half(chunk: bytes) -> None:
+            write(chunk[: len(chunk) // 2])
+            fault("artifact", "during")
+            write(chunk[len(chunk) // 2 :])
+
+        return copied(source, write if write is len else half)
+
+    store.ArtifactStore.put = faulty_put  # type: ignore[method-assign,assignment]
+    store.copied = local.copied = faulty_copied  # type: ignore[attr-defined]

@@ -94,6 +94,18 @@ def blocking_journey(ctx: BlockingContext, steps: int = 3, pause_after: int | No
     return state
 
 
+@app.task("archives")
+async def archives(ctx: TaskContext, parts: int = 2) -> list[str]:
+    """Write files in this worker's own folder, store them as artifacts, read them all back at the end."""
+    here, state = Path(os.environ["WORKSPACE"]), ctx.snapshot or []
+    for n in range(len(state), parts):
+        (here / f"part-{n}").write_text(f"part {n} " * 1000)
+        stored = await ctx.artifact(here / f"part-{n}")
+        state.append(stored.as_json())
+        await ctx.checkpoint("iteration_end", state, [stored])
+    return [(await ctx.fetch_artifact(each, here / "fetched" / str(n))).read_text() for n, each in enumerate(state)]
+
+
 @app.task("quick")
 async def quick(ctx: TaskContext, n: int) -> int:
     effect("ran", n)

@@ -188,6 +188,10 @@ class InvalidArguments(InvalidInput):
     """The payload does not fit the handler's signature. Terminal: no retry can mend it."""
 
 
+class InvalidArtifact(InvalidInput):
+    """There is no such file to store as an artifact, or nobody can tell which artifact is meant."""
+
+
 class InvalidCheckpointType(InvalidInput):
     """The checkpoint type is not one of the eight."""
 
@@ -305,6 +309,10 @@ class PostconditionFailed(ReplayError):
 
 
 # -- how a task or an attempt ended -------------------------------------------------------------------------------
+
+
+class ArtifactUnavailable(AgentOSError):
+    """The artifact store cannot be reached or written to, or does not have the artifact whole. It may later."""
 
 
 class CommandFailed(AgentOSError):

@@ -2,12 +2,14 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from agentos.core.artifacts import ArtifactStore
 from agentos.core.checkpoints.checkpoint import Checkpoint, checkpoint_id, parse_checkpoint_id
 from agentos.core.evidence import Evidence, EvidencePack, PackVerdict, stamp_pack
 from agentos.core.flows.checkpoints import commit, newest_holding, whole
@@ -155,6 +157,18 @@ class CheckpointManager:
                 hint=f"restore what its evidence names, or use get_last_verified_checkpoint({row.task_id!r})",
             )
         return Checkpoint.from_row(row)
+
+    def artifact(self, path: str | Path, name: str | None = None) -> Evidence:
+        """Store a file in AGENTOS_ARTIFACTS; evidence of it, for `commit_step`. Raises InvalidArtifact,
+        ArtifactUnavailable.
+        """
+        return ArtifactStore().put(path, name)
+
+    def fetch_artifact(self, artifact: Evidence | Mapping[str, Any] | str, to: str | Path) -> Path:
+        """Write an artifact to the file `to`: by its evidence, that as JSON, or its SHA-256. Raises InvalidArtifact,
+        ArtifactUnavailable: if this host's store does not have it whole.
+        """
+        return ArtifactStore().get(artifact, to)
 
     def _row(self, wanted: str) -> CheckpointRow:
         task_id, number = parse_checkpoint_id(wanted)
