@@ -1,0 +1,357 @@
+"""Every page tells the truth: its Python runs, and the commands and options that it names exist.
+
+A page's blocks are executed as they stand, in order, in one namespace, with a worker of its `app` between them. What
+a page needs from outside (a submit, a signal, an answer) is in `PLAYED`; every task that a page defines must have been
+run in the end. quick-reference.md and testing.md have tests of their own.
+"""
+
+import asyncio
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import typer
+from tests.pages import ROOT, Shown, blocks, commands, pages
+
+from agentos.cli.__main__ import build
+from agentos.cli.catalogue import COMMANDS
+from agentos.coordinator.options import parse_options
+from agentos.core.app import App
+from agentos.core.llm import prices
+from agentos.core.task import TaskManager
+from agentos.store.calls import budgets
+from agentos.store.connect import connect
+from agentos.testing import Pool
+from agentos.testing.crashtest import SCENARIOS
+from agentos.testing.databases import Databases
+from agentos.worker.command import cli as worker_cli
+
+ELSEWHERE = {"quick-reference.md", "testing.md"}
+
+
+def name_of(page: Path) -> str:
+    """The file's name for a page of docs/; otherwise its path."""
+    of_docs = page.parent.name == "docs" and page.name != "README.md"
+    return page.name if of_docs else str(page.relative_to(ROOT))
+
+
+PAGES = {name_of(page): page for page in pages()}
+FINISHED = """
+    SELECT DISTINCT kind
+      FROM agentos.outcomes JOIN agentos.work_items USING (item_id) JOIN agentos.lanes USING (lane)
+"""
+RUN = [name for name, page in PAGES.items() if name not in ELSEWHERE and blocks(page, "python")]
+
+
+@dataclass(slots=True)
+class Played:
+    """A page while it is run: its names, and the pool that serves its app."""
+
+    page: Path
+    pool: Pool
+    names: dict[str, Any] = field(default_factory=lambda: {"__name__": "example"})
+    block: int = 0
+
+    @property
+    def app(self) -> App:
+        """The page's `app`."""
+        found: App = self.names["app"]
+        return found
+
+    def next(self) -> None:
+        """Execute the next block."""
+        block = blocks(self.page, "python")[self.block]
+        self.block += 1
+        code = compile("\n" * block.line + block.text, str(self.page), "exec")
+        exec(code, self.names)  # noqa: S102  the page's own code
+
+    def rest(self) -> None:
+        """Execute the blocks that are left, with a worker between them."""
+        while self.block < len(blocks(self.page, "python")):
+            self.next()
+            self.drain()
+
+    def drain(self, **options: Any) -> None:
+        """Work until nothing of the page's app is ready."""
+        if "app" in self.names:
+            self.pool.drain(self.app, **options)
+
+    def result(self, kind: str, payload: Any, **submit: Any) -> Any:
+        """What a task of this kind comes to when nothing disturbs it."""
+        handle = self.app.submit(kind, payload, **submit)
+        self.drain()
+        return handle.result(0)
+
+
+# -- what the pages need from outside, and what they come to --------------------------------------------------------
+
+
+def first_agent(page: Played) -> None:
+    page.rest()
+    ended = page.result("research", {"topic": "leases"})
+    assert ended["done"] == [f"step {step} of leases" for step in range(3)]
+
+
+def model_calls(page: Played) -> None:
+    page.rest()
+    assert page.result("explain", {"topic": "tides"}, task_id="t") == "Tides follow the moon."
+    (used,) = page.pool.database.run(budgets.usage_of(["model"], task_id="t"))
+    assert (used.model, used.calls, str(used.cost.normalize())) == ("my-model", 1, "0.00008")
+    assert {line.name for line in page.pool.database.run(budgets.budget_of("t"))} == {"max_cost", "max_calls"}
+
+
+def progress(page: Played) -> None:
+    page.next()
+    assert page.result("index", {"files": ["a", "b"]}, task_id="task-123") == 2
+    page.rest()
+
+
+def tools(page: Played) -> None:
+    page.rest()
+    assert page.result("order", {"amount": 12}) == {"charged": 12}
+
+
+def transactions(page: Played) -> None:
+    with connect(page.pool.dsn) as conn:
+        conn.execute("CREATE TABLE payments (eur integer); CREATE TABLE orders (id integer)")
+    page.rest()
+    assert page.result("pay", {"eur": 5}) == {"paid": 5}
+    assert page.pool.rows("SELECT eur FROM payments") == [(5,)]
+    handle = asyncio.run(taken(page))
+    page.drain()
+    assert (handle.result(0), page.pool.rows("SELECT id FROM orders")) == ("order 7 is on its way", [(7,)])
+
+
+async def taken(page: Played) -> Any:
+    conn = await asyncpg.connect(page.pool.dsn)
+    try:
+        return await page.names["take"](conn, 7)
+    finally:
+        await conn.close()
+
+
+def rewind(page: Played) -> None:
+    page.rest()
+    handle = page.app.submit("steps")
+    page.drain()
+    assert [call.becomes for call in handle.rewind(1, dry_run=True).calls] == ["replayed", "replayed"]
+    assert handle.result(0) == ["1", "2", "3"]
+
+
+def waits(page: Played) -> None:
+    page.rest()
+    handle = page.app.submit("order", {"amount": 12})
+    handle.signal("paid", {"by": "card"})
+    page.drain()
+    page.pool.clock.advance(3)
+    page.drain()
+    handle.answer(by="ann", option="sea")
+    page.drain()
+    assert handle.result(0) == {
+        "checked": ["stock is fine", "address is fine"], "way": "sea", "paid": {"by": "card"},
+    }  # fmt: skip
+
+
+def checkpoints(page: Played) -> None:
+    TaskManager().create_task("the task of the page", task_id="task-123")
+    Path("report.md").write_text("all is well")
+    page.rest()
+    assert page.names["manager"].verify_checkpoint(page.names["checkpoint"].checkpoint_id)
+
+
+def idempotency(page: Played) -> None:
+    from agentos.core.idempotency import LLMOutputCache, ToolLedger  # noqa: PLC0415  the names that the page uses
+
+    TaskManager().create_task("the task of the page", task_id="task-123")
+    page.names |= {
+        "LLMOutputCache": LLMOutputCache, "ToolLedger": ToolLedger, "prompt": "Plan: audit the logs",
+        "call_llm": lambda prompt: f"a plan for {prompt}", "run_bash_command": lambda command: {"exit_code": 0},
+    }  # fmt: skip
+    page.rest()
+    assert (page.names["plan"], page.names["result"]["exit_code"]) == ("a plan for Plan: audit the logs", 0)
+
+
+def leases(page: Played) -> None:
+    handle = App().submit("report", {"month": 11})
+    page.names["work"] = lambda payload: payload["month"] + 1
+    page.rest()
+    assert handle.result(0) == 12
+
+
+PLAYED: dict[str, Callable[[Played], None]] = {
+    "README.md": first_agent,
+    "llm.md": model_calls,
+    "progress.md": progress,
+    "rewind.md": rewind,
+    "tools-and-doubt.md": tools,
+    "transactions.md": transactions,
+    "waits.md": waits,
+    "shared/agentos/core/checkpoints/README.md": checkpoints,
+    "shared/agentos/core/idempotency/README.md": idempotency,
+    "shared/agentos/core/worker_pool/README.md": leases,
+}
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_the_programs_of_the_page_run(
+    name: str, agentos_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prices, "_given", {})
+    monkeypatch.chdir(tmp_path)
+    page = Played(PAGES[name], agentos_pool)
+    PLAYED.get(name, Played.rest)(page)
+    assert page.block == len(blocks(page.page, "python"))
+    defined = set(page.app.handlers) if "app" in page.names else set()
+    ran = {kind for (kind,) in agentos_pool.rows(FINISHED)}
+    assert defined <= ran, f"say in PLAYED of {__name__} how these are run"
+
+
+def test_the_pages_that_are_played_are_there() -> None:
+    assert PLAYED.keys() <= set(RUN)
+    assert PAGES.keys() >= ELSEWHERE
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+def options_of(command: Any) -> set[str]:
+    """Every option of a command, and of the commands of a group."""
+    found = {"--help"} | {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+    for each in getattr(command, "commands", {}).values():
+        found |= options_of(each)
+    return found
+
+
+@cache
+def known_options(program: str, command: str) -> set[str]:
+    """The options of `agentos COMMAND`, or of a process."""
+    if program == "agentos-worker":
+        return options_of(typer.main.get_command(worker_cli))
+    if program == "agentos":
+        root: Any = typer.main.get_command(build(command))
+        return options_of(root.commands[command]) if command else options_of(root)
+    return set(re.findall(r"--[a-z-]+", coordinator_help()))
+
+
+def coordinator_help() -> str:
+    said = io.StringIO()
+    with suppress(SystemExit), redirect_stdout(said):
+        parse_options(["--help"])
+    return said.getvalue()
+
+
+SHOWN = [(name, shown) for name, page in PAGES.items() for shown in commands(page)]
+
+
+@pytest.mark.parametrize(
+    ("page", "shown"), SHOWN, ids=[f"{page}: {shown.program} {shown.arguments}" for page, shown in SHOWN]
+)
+def test_the_command_exists_with_its_options(page: str, shown: Shown) -> None:
+    if shown.program == "agentos" and shown.command:
+        assert shown.command in {entry.name for entry in COMMANDS}
+    assert shown.options <= known_options(shown.program, shown.command)
+
+
+def test_commands_were_found_on_the_pages() -> None:
+    assert len(SHOWN) > 40
+    assert {page for page, _ in SHOWN} >= {"README.md", "cli.md", "waits.md"}
+
+
+def test_every_command_is_in_the_page_of_the_commands() -> None:
+    listed = re.findall(r"^\| `agentos ([a-z]+)", PAGES["cli.md"].read_text("utf-8"), flags=re.MULTILINE)
+    assert sorted(set(listed)) == sorted(entry.name for entry in COMMANDS)
+
+
+# -- links ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_links_of_the_page_lead_somewhere(name: str) -> None:
+    page = PAGES[name]
+    if name == "quick-reference.md":  # the users' document: its links are from the root of the packages
+        return
+    for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    linked = re.findall(r"\]\(([\w-]+\.md)\)", index)
+    assert sorted(linked) == sorted(page.name for page in (ROOT / "docs").glob("*.md") if page.name != "README.md")
+
+
+# -- testing.md: its two programs are examples/, run by a pytest of their own ---------------------------------------
+
+
+def test_the_page_on_testing_shows_the_examples() -> None:
+    shown = [block.text for block in blocks(PAGES["testing.md"], "python")]
+    assert shown == [
+        (ROOT / "examples" / name).read_text("utf-8") for name in ("order_agent.py", "test_order_agent.py")
+    ]
+
+
+def run_pytest(folder: Path, agentos_databases: Databases) -> "subprocess.CompletedProcess[str]":
+    """pytest in a process of its own, as a user runs it."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
+    environment = {**os.environ, "AGENTOS_TEST_DSN": agentos_databases.admin_dsn}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
+
+
+@pytest.mark.timeout(200)
+def test_the_crash_test_of_the_example_passes(agentos_databases: Databases, tmp_path: Path) -> None:
+    for name in ("order_agent.py", "test_order_agent.py"):
+        shutil.copy(ROOT / "examples" / name, tmp_path)
+    ran = run_pytest(tmp_path, agentos_databases)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "6 passed" in ran.stdout
+
+
+@pytest.mark.timeout(200)
+def test_without_its_probe_the_example_fails_as_the_page_says(agentos_databases: Databases, tmp_path: Path) -> None:
+    agent = (ROOT / "examples" / "order_agent.py").read_text("utf-8")
+    (tmp_path / "order_agent.py").write_text(agent.replace(', on_doubt="probe", probe=look', ""))
+    test = (ROOT / "examples" / "test_order_agent.py").read_text("utf-8")
+    test = test.replace('"when", CRASH_TIMES', '"when", ["before"]').replace('["wait", ', "[")
+    (tmp_path / "test_order_agent.py").write_text(test)
+    ran = run_pytest(tmp_path, agentos_databases)
+    assert "1 failed in" in ran.stdout, ran.stdout + ran.stderr
+    assert "FAILED test_order_agent.py::test_the_customer_is_charged_once[ledger_finish-before]" in ran.stdout
+
+
+# -- guarantees.md ---------------------------------------------------------------------------------------
+
+SHOWN_BY = [
+    name
+    for line in PAGES["guarantees.md"].read_text("utf-8").splitlines()
+    if line.startswith("| ")
+    for name in re.findall(r"`([a-z_0-9]+)`", line.rstrip("| ").rpartition("|")[2])
+]
+
+
+def test_every_scenario_of_crashtest_is_in_the_table() -> None:
+    assert {scenario.name for scenario in SCENARIOS} <= set(SHOWN_BY)
+
+
+def test_what_shows_a_guarantee_exists() -> None:
+    sources = "\n".join(file.read_text("utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"^(?:async )?def (test_\w+)", sources, flags=re.MULTILINE))
+    assert set(SHOWN_BY) <= there | {scenario.name for scenario in SCENARIOS}
+
+
+def test_every_guarantee_says_what_shows_it() -> None:
+    rows = [line for line in PAGES["guarantees.md"].read_text("utf-8").splitlines() if line.startswith("| ")]
+    assert [row for row in rows if "`" not in row.rstrip("| ").rpartition("|")[2] and "shown by" not in row
+            and "---" not in row] == []  # fmt: skip
