@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import structlog
 from tests.database import Clock, TestServer, assert_sound, open_test_server, private_server
 from tests.drivers import Asyncpg, Driver, LoopThread, Psycopg
 from tests.object_store import Bucket, new_bucket, s3_server
@@ -30,6 +31,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in os.environ:
         if name.startswith("AGENTOS_") and name != "AGENTOS_TEST_DSN":
             monkeypatch.delenv(name)
+    structlog.reset_defaults()  # whoever configured it for this process: a test says what it wants itself
     yield
     forget_process_caches()
 
