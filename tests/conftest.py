@@ -4,6 +4,7 @@ Who asks for none of the database fixtures gets no database, and no server is st
 """
 
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -23,6 +24,8 @@ from agentos.testing.databases import forget_process_caches
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks of this suite."""
     config.addinivalue_line("markers", "unsound(reason): the test damages its database; it is not checked afterwards")
+    # A shell's background job ignores SIGINT, and every process it starts does too: Ctrl-C would reach none of ours.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
