@@ -14,7 +14,8 @@ def _believe() -> None:
     Heartbeat.lost = property(lambda _: False)  # type: ignore[method-assign,assignment]
     Heartbeat._declared_dead = lambda _: None  # type: ignore[method-assign,assignment]
 
-    async def not_told(_: Worker) -> None:
+    async def not_told(worker: Worker) -> None:
+        await worker._completions.flush()  # as one that is told does: the claims of a dead worker are all refused
         await asyncio.sleep(0.1)
 
     Worker._drop_everything = not_told  # type: ignore[method-assign,assignment]
