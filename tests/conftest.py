@@ -12,13 +12,14 @@ from typing import Any
 import psycopg
 import pytest
 import structlog
-from tests.database import Clock, TestServer, assert_sound, open_test_server, private_server
 from tests.drivers import Asyncpg, Driver, LoopThread, Psycopg
 from tests.object_store import Bucket, new_bucket, s3_server
 
 from agentos.store.connect import AsyncDatabase, Database, connect
 from agentos.store.embedded import EmbeddedServer
-from agentos.testing.databases import forget_process_caches
+from agentos.testing.clock import Clock
+from agentos.testing.databases import Databases, forget_process_caches, open_databases, private_server
+from agentos.testing.soundness import assert_sound
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,9 +41,9 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def test_server() -> Iterator[TestServer]:
+def test_server() -> Iterator[Databases]:
     """The Postgres of this test process (of each one under xdist)."""
-    with open_test_server() as server:
+    with open_databases() as server:
         yield server
 
 
@@ -61,7 +62,7 @@ def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 
 @pytest.fixture
 def database_dsn(
-    test_server: TestServer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    test_server: Databases, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """A fresh migrated database; `AGENTOS_DSN` names it during the test, and afterwards it must be sound."""
     dsn = test_server.create()
@@ -76,7 +77,7 @@ def database_dsn(
 
 
 @pytest.fixture
-def empty_database(test_server: TestServer) -> Iterator[str]:
+def empty_database(test_server: Databases) -> Iterator[str]:
     """The DSN of a database without the schema."""
     dsn = test_server.create(empty=True)
     yield dsn

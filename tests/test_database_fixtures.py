@@ -5,11 +5,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.database import Clock, assert_sound
 from tests.drivers import Driver
 
 from agentos.store.calls import tasks
 from agentos.store.connect import AsyncDatabase, Database, get_db
+from agentos.testing.clock import Clock
+from agentos.testing.soundness import assert_sound
 
 
 def test_the_default_database_of_a_test_is_its_own(database_dsn: str, db: Database) -> None:

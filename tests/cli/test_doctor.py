@@ -10,12 +10,12 @@ import pytest
 from tests.cli.conftest import Command
 from tests.cli.pool import HandWorker
 from tests.cli.test_show import call_tool
-from tests.database import Clock
 from tests.store import engine
 
 from agentos.core.process import new_worker_id
 from agentos.store.calls import tasks, timeline, workers
 from agentos.store.connect import Database
+from agentos.testing.clock import Clock
 
 Conn = psycopg.Connection[Any]
 # The test server runs without fsync, which the doctor says; every test sees these.

@@ -5,7 +5,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.database import Clock
 
 from agentos.core.idempotency import ToolLedger
 from agentos.core.lease import current_lease
@@ -14,6 +13,7 @@ from agentos.core.worker_pool import LeaseManager, WorkItemLease
 from agentos.store.calls import tasks, workers
 from agentos.store.connect import Database, connect
 from agentos.store.errors import InvalidInput, InvalidValue, LeaseLost, WrongIsolation
+from agentos.testing.clock import Clock
 
 Connect = Callable[..., psycopg.Connection[Any]]
 

@@ -7,13 +7,13 @@ from typing import Any
 import psycopg
 import pytest
 from tests.core.processes import bury, killed, start
-from tests.database import Clock
 
 from agentos.core.idempotency import LLMOutputCache
 from agentos.core.llm import Completion
 from agentos.core.task import TaskManager
 from agentos.store.connect import Database
 from agentos.store.errors import InvalidInput, InvalidValue, UnknownTask
+from agentos.testing.clock import Clock
 
 GENERATE = """
 import sys, time

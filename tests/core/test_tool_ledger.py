@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from tests.core.processes import bury, killed, start
-from tests.database import Clock
 
 from agentos.core.evidence import Evidence, EvidenceType
 from agentos.core.idempotency import NOT_DONE, UNKNOWN, Done, ToolCall, ToolLedger
@@ -21,6 +20,7 @@ from agentos.store.errors import (
     UnknownTask,
     ValueTooLarge,
 )
+from agentos.testing.clock import Clock
 
 DIE_IN_TOOL = """
 import sys, time, pathlib

@@ -6,7 +6,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.database import Clock
 from tests.drivers import Driver
 from tests.store import engine
 
@@ -14,6 +13,7 @@ from agentos.store.calls import blobs, checkpoints
 from agentos.store.calls.checkpoints import Committed
 from agentos.store.errors import PartsMissing
 from agentos.store.run import Call
+from agentos.testing.clock import Clock
 
 BODIES = {sha256(body).hexdigest(): body for body in (b'"one"', b'"two"')}
 

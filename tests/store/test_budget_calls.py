@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from tests.database import Clock
 from tests.drivers import Driver
 from tests.store import engine
 
@@ -16,6 +15,7 @@ from agentos.store.calls.budgets import Limits, OnExceed
 from agentos.store.calls.cache import CacheReply, Estimate, PromptIdentity, Spent
 from agentos.store.calls.items import Fence
 from agentos.store.errors import NotRetryable, TaskExists, UnknownTask
+from agentos.testing.clock import Clock
 
 
 def prompt(name: str, task_id: str = "task-1") -> PromptIdentity:

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from tests.database import Clock
 from tests.store import engine
 from tests.store.test_scale import FILL
 
 from agentos.store.calls import items
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.connect import Database, OnConnection, connect
+from agentos.testing.clock import Clock
 
 DEAD = 6_000
 LONG = 2_000

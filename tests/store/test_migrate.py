@@ -9,7 +9,6 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 from psycopg import sql
-from tests.database import TestServer
 from tests.drivers import Driver
 from tests.store import engine
 
@@ -29,6 +28,7 @@ from agentos.store.errors import (
 )
 from agentos.store.migrate import check_schema, migrate, migrations, schema_state
 from agentos.store.settings import load_settings
+from agentos.testing.databases import Databases
 
 MIGRATE = """
 import sys
@@ -171,7 +171,7 @@ def test_a_server_that_is_too_old_is_named(monkeypatch: Any) -> None:
 
 
 @pytest.fixture
-def poor_role(test_server: TestServer) -> Iterator[str]:
+def poor_role(test_server: Databases) -> Iterator[str]:
     """A role that may log in and nothing else."""
     name = f"poor_{test_server.template}"
     with connect(test_server.admin_dsn) as admin:
@@ -250,7 +250,7 @@ def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_database_that_does_not_exist_and_a_login_that_fails_are_told(test_server: TestServer) -> None:
+def test_a_database_that_does_not_exist_and_a_login_that_fails_are_told(test_server: Databases) -> None:
     with pytest.raises(DatabaseUnavailable, match="no_such_database"):
         connect(test_server.dsn("no_such_database"))
     with pytest.raises(DatabaseUnavailable, match="no_such_role"):

@@ -8,7 +8,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.database import assert_sound
 from tests.drivers import Driver, Session
 from tests.store import engine
 
@@ -22,6 +21,7 @@ from agentos.store.errors import (
     TaskHeld,
     WorkerDead,
 )
+from agentos.testing.soundness import assert_sound
 
 SECONDS = 4.0
 TASKS = [f"task-{n}" for n in range(6)]

@@ -5,7 +5,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.database import Clock
 from tests.drivers import Driver
 from tests.store import engine
 
@@ -13,6 +12,7 @@ from agentos.store.calls import checkpoints, workers
 from agentos.store.calls.items import Fence
 from agentos.store.calls.transactions import hold_fence, is_usable, settled_transaction, transaction_status
 from agentos.store.errors import LeaseLost, WrongDatabase
+from agentos.testing.clock import Clock
 
 
 def held(runner: Driver) -> tuple[engine.Worker, Fence]:

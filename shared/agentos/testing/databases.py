@@ -38,8 +38,6 @@ FAST = {
 class Databases:
     """A server on which databases are made from one migrated template."""
 
-    __test__ = False  # our own tests know it as TestServer, and pytest must not collect it
-
     admin_dsn: str
     template: str = field(default_factory=lambda: f"agentos_template_{os.getpid()}_{secrets.token_hex(3)}")
     made: int = 0
