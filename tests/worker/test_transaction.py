@@ -98,9 +98,10 @@ def test_a_blocking_handler_has_the_same_with_psycopg(app: App, database_dsn: st
     assert kept(payments) == (1, 1, 1, 1)
 
 
+@pytest.mark.parametrize("own", [KeyError, ConnectionRefusedError], ids=["plain", "looks like an outage"])
 @pytest.mark.parametrize("blocking", [False, True], ids=["awaited", "blocking"])
 async def test_an_exception_undoes_all_of_it_and_the_context_counts_as_if_it_had_not_been(
-    app: App, database_dsn: str, payments: Conn, hurrying: Sweeping, blocking: bool
+    app: App, database_dsn: str, payments: Conn, hurrying: Sweeping, blocking: bool, own: type[Exception]
 ) -> None:
     runs: list[str] = []
     app.tool("touch")(runs.append)
@@ -108,12 +109,12 @@ async def test_an_exception_undoes_all_of_it_and_the_context_counts_as_if_it_had
     @app.task("pay")
     async def pay(ctx: TaskContext) -> list[Any]:
         await ctx.tool("touch", "one")
-        with pytest.raises(KeyError):
+        with pytest.raises(own):
             async with ctx.transaction() as mine:
                 await mine.execute(PAY)
                 await ctx.record("touch", "one", {"by": "hand"})
                 await ctx.checkpoint("state_transition", {"paid": True})
-                raise KeyError
+                raise own
         counted = [ctx._scope.ordinal, kept(payments)]
         await ctx.tool("touch", "one")  # the second one, not the third
         if ctx.attempt == 1:
@@ -123,11 +124,11 @@ async def test_an_exception_undoes_all_of_it_and_the_context_counts_as_if_it_had
     @app.task("pay_blocking")
     def pay_blocking(ctx: BlockingContext) -> list[Any]:
         ctx.tool("touch", "one")
-        with pytest.raises(KeyError), ctx.transaction() as mine:
+        with pytest.raises(own), ctx.transaction() as mine:
             mine.execute(PAY)
             ctx.record("touch", "one", {"by": "hand"})
             ctx.checkpoint("state_transition", {"paid": True})
-            raise KeyError
+            raise own
         counted = [ctx._context._scope.ordinal, kept(payments)]
         ctx.tool("touch", "one")
         if ctx.attempt == 1:

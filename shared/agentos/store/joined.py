@@ -130,9 +130,11 @@ _ENDED = ("08", "57P", "25P03", "25P04")
 
 
 def has_ended(exc: BaseException, runner: Joined) -> bool:
-    """Whether this error of a driver means that the connection has gone, and its transaction with it."""
+    """Whether the connection, and its transaction, went with this error. An OSError alone may be of a caller's own."""
     code = getattr(exc, "sqlstate", None) or ""
-    return isinstance(exc, DRIVER_ERRORS) and (runner.broken or code.startswith(_ENDED) or isinstance(exc, _GONE))
+    return isinstance(exc, DRIVER_ERRORS) and (
+        runner.broken or code.startswith(_ENDED) or isinstance(exc, asyncpg.InternalClientError)
+    )
 
 
 def lost(exc: BaseException) -> DatabaseUnavailable:
