@@ -37,7 +37,7 @@ from agentos.testing.crashtest import SCENARIOS
 from agentos.testing.databases import Databases
 from agentos.worker.command import cli as worker_cli
 
-ELSEWHERE = {"quick-reference.md", "testing.md"}
+ELSEWHERE = {"quick-reference.md", "retries-and-isolation.md", "testing.md"}
 
 
 def name_of(page: Path) -> str:

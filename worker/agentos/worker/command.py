@@ -71,7 +71,7 @@ def worker(  # noqa: PLR0913, PLR0917  one parameter is one option: Typer reads 
             settings=settings, app=load_app(app), queues=tuple(queue or ["default"]), allow_shell="shell" in
             (allow_kind or []),
             listen=listen and not solo, solo=solo, health_port=None if solo else health_port, label=label,
-            child_argv=None if solo else tuple(sys.argv[1:]),
+            child_argv=None if solo else tuple(sys.argv[1:]), app_reference=app,
         )  # fmt: skip
         uvloop.run(_serve(options, may_migrate=migrate))
     except AgentOSError as exc:

@@ -24,6 +24,7 @@ from agentos.store.errors import (
     AgentOSError,
     DatabaseUnavailable,
     InvalidValue,
+    IsolatedHandlerDied,
     LeaseLost,
     TaskCancelled,
     ToolTimeout,
@@ -31,6 +32,7 @@ from agentos.store.errors import (
 )
 from agentos.store.run import AsyncRunner, adrive
 from agentos.worker.handlers import leave_alone, run_handler
+from agentos.worker.isolated.process import HandlerProcess
 from agentos.worker.options import Options
 from agentos.worker.outage import TROUBLE, reason
 from agentos.worker.running import Attempt, Stop
@@ -127,7 +129,8 @@ class Execution:
         context.take_pause = attempt.take_pause
         context.leave = functools.partial(_end_later, attempt)
         try:
-            return await run_handler(self._options.app, scope, context, self._db)
+            process = HandlerProcess(self._options.app_reference, lambda: attempt.timed_out)
+            return await run_handler(self._options.app, scope, context, self._db, process)
         finally:
             await self._telling.flush_of(lease.fence)
             if context.left:  # whatever a handler made of it: a group, another error, a result
@@ -166,7 +169,11 @@ class Execution:
                 self._left(attempt)
                 return
             if attempt.timed_out and attempt.stop is None:
-                exc = ToolTimeout(f"the handler ran longer than its timeout_s of {item.timeout_s:g}")
+                exc = (
+                    exc
+                    if isinstance(exc, IsolatedHandlerDied)
+                    else ToolTimeout(f"the handler ran longer than its timeout_s of {item.timeout_s:g}")
+                )
             attempt.in_outage = isinstance(exc, DatabaseUnavailable) and not self._vitals.beating
             await asyncio.shield(self._ended(attempt, item.fence(attempt.worker_id), exc))
 

@@ -11,6 +11,7 @@ from agentos.core.logs import get_logger
 from agentos.core.scope import ItemScope
 from agentos.store.errors import UnknownKind
 from agentos.store.run import AsyncRunner, adrive
+from agentos.worker.isolated.process import HandlerProcess
 
 log = get_logger(__name__)
 
@@ -31,18 +32,20 @@ def _gone(handler: "asyncio.Task[Any]") -> None:
         log.debug("an abandoned handler ended", error=str(exc))
 
 
-async def run_handler(app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner) -> Any:
+async def run_handler(
+    app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner, process: HandlerProcess
+) -> Any:
     """Run what is registered for the item's kind and return its result.
 
     Raises UnknownKind, InvalidArguments: before anything ran. Otherwise whatever the handler raises.
     """
     try:
-        return await _run(app, scope, context, db)
+        return await _run(app, scope, context, db, process)
     except (SystemExit, KeyboardInterrupt) as exc:  # out of a task they would end the whole process
         raise RuntimeError(f"the handler raised {type(exc).__name__}: {exc}") from exc
 
 
-async def _run(app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner) -> Any:
+async def _run(app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner, process: HandlerProcess) -> Any:
     context.enter()
     kind = scope.item.kind
     handler = app.handlers.get(kind)
@@ -52,6 +55,8 @@ async def _run(app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner
         return await adrive(db, BUILTIN[kind](scope, scope.item.payload))
     scope.program.on_change = handler.on_change
     arguments = bind(kind, handler.function, scope.item.payload)
+    if handler.isolation == "process":
+        return await process.run(handler, scope, context)
     if handler.is_async:
         return await handler.function(context, **arguments)
     blocking = BlockingContext(context, asyncio.get_running_loop())

@@ -26,6 +26,18 @@ class Options:
     health_port: int | None = None
     label: str | None = None
     child_argv: tuple[str, ...] | None = None
+    app_reference: str | None = None
+    """`module:name` of the app: where the process of an isolated handler finds it again."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigInvalid: if a handler is to run in a process that could not find it."""
+        isolated = [kind for kind, handler in self.app.handlers.items() if handler.isolation == "process"]
+        if isolated and self.app_reference is None:
+            raise ConfigInvalid(
+                f'the handlers {", ".join(sorted(isolated))} have isolation="process", and this worker has no reference'
+                " to their app for another process to import",
+                hint="start agentos-worker --app module:app, or pass Options(app_reference='module:app')",
+            )
 
     @property
     def kinds(self) -> tuple[str, ...]:

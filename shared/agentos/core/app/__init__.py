@@ -7,9 +7,10 @@ from agentos.core.app.retry import Retry
 from agentos.core.budget import Budget
 from agentos.core.flows.tools import NOT_DONE, UNKNOWN, Done, ToolCall
 from agentos.core.llm import Completion
-from agentos.store.errors import NonRetryable, RetryAfter
+from agentos.store.errors import IsolatedHandlerDied, NonRetryable, RetryAfter
 
 __all__ = [
     "NOT_DONE", "UNKNOWN", "App", "AsyncSubmittedTask", "BlockingContext", "Budget", "Completion", "Done",
-    "Handler", "NonRetryable", "Retry", "RetryAfter", "SubmittedTask", "TaskContext", "TaskHandle", "ToolCall",
+    "Handler", "IsolatedHandlerDied", "NonRetryable", "Retry", "RetryAfter", "SubmittedTask", "TaskContext",
+    "TaskHandle", "ToolCall",
 ]  # fmt: skip

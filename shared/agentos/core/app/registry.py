@@ -42,6 +42,10 @@ from agentos.store.settings import load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+Isolation = Literal["none", "process"]
+MEMORY_LEAST_MB = 128
+"""Below it the interpreter of an isolated handler does not even start."""
+
 RESERVED_KINDS = ("shell", "llm", "plan")
 
 
@@ -59,6 +63,8 @@ class Handler:
     on_change: OnChange = "ask"
     retry: Retry | None = None
     cancel_grace_s: float | None = None
+    isolation: Isolation = "none"
+    memory_mb: int | None = None
 
     @property
     def is_async(self) -> bool:
@@ -84,10 +90,11 @@ class App:
         self._lanes: set[tuple[str, str]] = set()
         """Queues and kinds whose lane is known to be committed."""
 
-    def task(
+    def task(  # noqa: PLR0913  each by its name
         self, kind: str, *, max_attempts: int | None = None, timeout_s: float | None = None, queue: str = "default",
         budget: Budget | None = None, deadline_s: float | None = None,
         on_change: OnChange = "ask", retry: Retry | None = None, cancel_grace_s: float | None = None,
+        isolation: Isolation = "none", memory_mb: int | None = None,
     ) -> Callable[[F], F]:  # fmt: skip
         """Register a handler `async def f(ctx, **payload)` (or a plain `def`, run in a thread).
 
@@ -100,6 +107,9 @@ class App:
         (`agentos doubts`), `continue` (for programs that may: the new calls run, the recorded ones stay), or `fail`.
         `cancel_grace_s`: seconds it may take to end when it is cancelled (default: AGENTOS_CANCEL_GRACE_S, 2); then its
         end is written without it.
+        `isolation="process"`: each attempt runs in a child process of the worker, for code that may segfault, leak or
+        never return: killed at `timeout_s`, and above `memory_mb` (MiB, from 128; default no limit). However it dies,
+        that is a failure of the attempt (IsolatedHandlerDied). `ctx.transaction` is refused there.
         Raises ConfigInvalid: if the kind is taken, reserved (shell, llm, plan), or the limits make no sense.
         """
         if kind in RESERVED_KINDS or kind in self.handlers or not kind:
@@ -120,10 +130,12 @@ class App:
         if on_change not in get_args(OnChange):
             raise ConfigInvalid(f"{kind!r}: on_change is {on_change!r}", hint="use 'ask', 'continue' or 'fail'")
 
+        _check_isolation(kind, isolation, memory_mb)
+
         def register(function: F) -> F:
             self.handlers[kind] = Handler(
                 kind, function, max_attempts, timeout_s, queue, budget, deadline_s, on_change, retry,
-                cancel_grace_s,
+                cancel_grace_s, isolation, memory_mb,
             )  # fmt: skip
             return function
 
@@ -340,6 +352,17 @@ class App:
             self._found = Database.default(load_settings(dsn=self._dsn))
             self._lanes = set()
         return self._found
+
+
+def _check_isolation(kind: str, isolation: Isolation, memory_mb: int | None) -> None:
+    if isolation not in get_args(Isolation):
+        raise ConfigInvalid(f"{kind!r}: isolation is {isolation!r}", hint="use 'none' or 'process'")
+    if memory_mb is None:
+        return
+    if isolation != "process":
+        raise ConfigInvalid(f"{kind!r}: memory_mb without a process", hint='add isolation="process"')
+    if memory_mb < MEMORY_LEAST_MB:
+        raise ConfigInvalid(f"{kind!r}: memory_mb is {memory_mb!r}", hint=f"pass MiB, at least {MEMORY_LEAST_MB}")
 
 
 def _check_deadline(deadline_s: float | None) -> None:

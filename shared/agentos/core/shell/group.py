@@ -66,6 +66,11 @@ class CommandGroup:
         self._listen(0.0)
         return self._code is not None or self._gone
 
+    @property
+    def code(self) -> int | None:
+        """The exit code of the command as a shell would give it; None: it runs, or nobody can say."""
+        return self._code
+
     def terminate(self) -> None:
         """Ask the process group to end (SIGTERM; a stopped one is woken for it)."""
         self._say(b"T")

@@ -12,6 +12,12 @@ class CommandFailed(AgentOSError):
     """A command of a work item ended with an exit code that its item does not allow."""
 
 
+class IsolatedHandlerDied(AgentOSError):
+    """The process of a handler with `isolation="process"` ended without a result: a signal, its memory limit, its
+    deadline, an exit. A failure of that attempt like any other; the message names the signal.
+    """
+
+
 class DemoFailed(AgentOSError):
     """A process of `agentos demo` did not appear, or ended by itself."""
 

@@ -62,3 +62,7 @@ class UnknownTool(InvalidInput):
 
 class ValueTooLarge(InvalidInput):
     """A payload, snapshot, result or output is larger than its limit."""
+
+
+class IsolationRefused(InvalidInput):
+    """A handler with `isolation="process"` asked for what cannot be had outside of the worker's own process."""

@@ -1,0 +1,80 @@
+"""The process of one attempt: `python -m agentos.worker.isolated module:app`, its socket to the worker at descriptor 3.
+
+It dies with the worker: the keeper kills it, and at the latest the end of its socket ends it.
+"""
+
+import asyncio
+import faulthandler
+import os
+import socket
+import sys
+from typing import Any
+
+from agentos.core.app import Handler
+from agentos.core.app.arguments import bind
+from agentos.core.logs import configure_logs
+from agentos.store.errors import UnknownKind
+from agentos.worker.isolated.context import BlockingIsolatedContext, IsolatedContext
+from agentos.worker.isolated.wire import Channel, Message, error_as_json
+from agentos.worker.options import load_app
+
+SOCKET = 3
+
+
+async def _main(reference: str) -> None:
+    os.set_inheritable(SOCKET, False)
+    channel = Channel(*await asyncio.open_connection(sock=socket.socket(fileno=SOCKET)))
+    start = await channel.receive()
+    if start is None:
+        return
+    context = IsolatedContext(channel, start)
+    handling = asyncio.create_task(_handled(reference, start, context))
+    blocking: list[BlockingIsolatedContext] = start.setdefault("blocking", [])
+    listening = asyncio.create_task(_listen(channel, context, handling, blocking))
+    try:
+        outcome = {"done": await handling}
+        sys.stdout.flush()
+        channel.send(outcome, "result of the handler")
+    except BaseException as exc:  # whatever it is: the worker decides what it means
+        channel.send({"raised": error_as_json(exc)})
+    listening.cancel()
+    await channel.flush()
+
+
+async def _listen(
+    channel: Channel, context: IsolatedContext, handling: "asyncio.Task[Any]", blocking: list[Any]
+) -> None:
+    while (message := await channel.receive()) is not None:
+        if "cancel" in message:
+            for each in blocking:
+                each.end()
+            handling.cancel()
+        else:
+            context.hear(message)
+    os._exit(1)  # the worker is gone
+
+
+async def _handled(reference: str, start: Message, context: IsolatedContext) -> Any:
+    handler: Handler | None = load_app(reference).handlers.get(start["kind"])
+    if handler is None:
+        raise UnknownKind(f"{reference} has no handler for {start['kind']!r}", hint="register it when it is imported")
+    arguments = bind(start["kind"], handler.function, start["payload"])
+    context.enter()
+    if handler.is_async:
+        return await handler.function(context, **arguments)
+    blocking = BlockingIsolatedContext(context, asyncio.get_running_loop())
+    start["blocking"].append(blocking)
+
+    def call() -> Any:
+        blocking.enter()
+        return handler.function(blocking, **arguments)
+
+    return await asyncio.to_thread(call)
+
+
+if __name__ == "__main__":
+    faulthandler.enable()
+    configure_logs("json", "info")
+    asyncio.run(_main(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)  # a thread of the handler's must not keep it
