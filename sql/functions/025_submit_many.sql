@@ -3,11 +3,12 @@
 -- p_payloads: a JSON array, one for each of p_tasks; as text[] each would be escaped by one side and unescaped by the
 -- other. All or nothing. Returns the items' ids in the order of p_tasks.
 CREATE FUNCTION agentos.submit_many(p_tasks text[], p_kind text, p_title text, p_payloads text, p_queue text,
-                                    p_priority integer, p_max_attempts integer, p_timeout_s real, p_delay_s float8)
+                                    p_priority integer, p_max_attempts integer, p_timeout_s real, p_delay_s float8,
+                                    p_version integer)
 RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     v_items bigint[] := ARRAY(SELECT nextval('agentos.item_ids') FROM generate_subscripts(p_tasks, 1));
-    v_lane integer := agentos.lane_of(p_queue, p_kind);
+    v_lane integer := agentos.lane_of(p_queue, p_kind, p_version);
     v_rank bigint := agentos.rank_of(agentos.clock(), p_priority);
 BEGIN
     PERFORM agentos.insert_records(p_tasks, p_kind, p_title, p_queue, v_items);
@@ -47,9 +48,10 @@ EXCEPTION WHEN unique_violation THEN
 END $$;
 
 -- Items that depend on none, for a task that is open; `insert_items` is for all others. p_payloads: a JSON array.
--- p_queues, p_attempts and p_timeouts may have nulls. Returns how many there were.
+-- p_queues, p_attempts, p_timeouts and p_versions may have nulls. Returns how many there were.
 CREATE FUNCTION agentos.add_items(p_task text, p_queue text, p_priority integer, p_keys text[], p_kinds text[],
-                                  p_payloads text, p_queues text[], p_attempts integer[], p_timeouts real[])
+                                  p_payloads text, p_queues text[], p_attempts integer[], p_timeouts real[],
+                                  p_versions integer[])
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE v_first integer; v_rank bigint := agentos.rank_of(agentos.clock(), p_priority);
 BEGIN
@@ -58,16 +60,18 @@ BEGIN
     IF NOT FOUND THEN PERFORM agentos.require_open(p_task); END IF;
     SELECT coalesce(max(w.seq), 0) INTO v_first FROM agentos.work_items w WHERE w.task_id = p_task;
     WITH lanes AS MATERIALIZED (
-        SELECT queue, kind, agentos.lane_of(queue, kind) AS lane
-          FROM (SELECT DISTINCT coalesce(i.queue, p_queue) AS queue, i.kind FROM unnest(p_queues, p_kinds) i(queue, kind)) d),
+        SELECT d.queue, d.kind, d.version, agentos.lane_of(d.queue, d.kind, d.version) AS lane
+          FROM (SELECT DISTINCT coalesce(i.queue, p_queue) AS queue, i.kind, i.version
+                  FROM unnest(p_queues, p_kinds, p_versions) i(queue, kind, version)) d),
     made AS (
         INSERT INTO agentos.work_items (item_id, task_id, seq, lane, max_attempts, single, timeout_s, rank, key, payload)
         SELECT nextval('agentos.item_ids'), p_task, v_first + i.n, l.lane, coalesce(i.attempts, 5), false, i.timeout_s,
                v_rank, i.key, i.payload
           FROM ROWS FROM (unnest(p_keys), unnest(p_kinds), json_array_elements(p_payloads::json), unnest(p_queues),
-                          unnest(p_attempts), unnest(p_timeouts)) WITH ORDINALITY
-               AS i(key, kind, payload, queue, attempts, timeout_s, n)
+                          unnest(p_attempts), unnest(p_timeouts), unnest(p_versions)) WITH ORDINALITY
+               AS i(key, kind, payload, queue, attempts, timeout_s, version, n)
           LEFT JOIN lanes l ON l.kind = i.kind AND l.queue = coalesce(i.queue, p_queue)
+           AND coalesce(l.version, -1) = coalesce(i.version, -1)
          ORDER BY i.n
         RETURNING item_id, lane)
     INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)

@@ -2,7 +2,8 @@
 
 CREATE TYPE agentos.claimed AS (
     item_id bigint, token uuid, lane integer, attempt integer, failures integer, crashes integer, claimed_at timestamptz,
-    task_id text, seq integer, key text, queue text, kind text, payload text, max_attempts integer, timeout_s float8, cancelled boolean, paused boolean,
+    task_id text, seq integer, key text, queue text, kind text, payload text, max_attempts integer, timeout_s float8,
+    cancelled boolean, paused boolean, version integer,
     fenced bigint[], solo_waiting boolean  -- of the last row only, which has no item (`agentos.last_row`)
 );
 
@@ -24,8 +25,8 @@ END $$;
 CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF agentos.claimed LANGUAGE sql AS $$
     SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
            w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
-           coalesce(t.cancel_requested OR t.status IS NOT NULL, false), coalesce(t.paused, false), NULL::bigint[],
-           NULL::boolean
+           coalesce(t.cancel_requested OR t.status IS NOT NULL, false), coalesce(t.paused, false), l.version,
+           NULL::bigint[], NULL::boolean
       FROM unnest(p_held) h
       JOIN agentos.work_items w USING (item_id)
       JOIN agentos.lanes l ON l.lane = abs(h.lane)

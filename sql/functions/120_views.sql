@@ -67,7 +67,7 @@ BEGIN
 END $$;
 
 CREATE VIEW agentos.task_items AS
-    SELECT w.task_id, w.item_id, w.seq, w.key, l.kind, l.queue, p.place, p.attempt, p.failures, p.crashes, p.worker_id, p.at,
+    SELECT w.task_id, w.item_id, w.seq, w.key, l.kind, l.version, l.queue, p.place, p.attempt, p.failures, p.crashes, p.worker_id, p.at,
            o.status, o.result, o.error, o.claimed_at, w.payload, w.max_attempts
       FROM agentos.work_items w JOIN agentos.lanes l USING (lane)
       LEFT JOIN agentos.item_places p USING (item_id)
@@ -79,11 +79,40 @@ CREATE VIEW agentos.idempotency_keys AS
     UNION ALL
     SELECT cache_key, 'llm', task_id, operation_type, state, output, created_at, expires_at FROM agentos.llm_cache;
 
--- Not terminal, not claimable by anyone alive: ready lanes that no living worker serves.
+-- Whether a worker of these `serves` claims items of a kind in a version. One that says no versions runs 0 only.
+CREATE FUNCTION agentos.serves(p_serves json, p_queue text, p_kind text, p_version integer) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT p_queue IN (SELECT json_array_elements_text(p_serves -> 'queues'))
+       AND p_kind IN (SELECT json_array_elements_text(p_serves -> 'kinds'))
+       AND p_version IN (SELECT v::integer FROM json_array_elements_text(
+               coalesce(p_serves -> 'versions' -> p_kind, '[0]')) v)
+$$;
+
+-- Not terminal, not claimable by anyone alive: ready lanes that no living worker serves, and the oldest item of each.
+-- served: the versions of the kind that living workers of the queue run; empty: nobody runs it at all. Reads one row a
+-- lane, so that a metric may ask often.
 CREATE VIEW agentos.unroutable_lanes AS
-    SELECT l.lane, l.queue, l.kind FROM agentos.lanes l
-     WHERE EXISTS (SELECT 1 FROM agentos.lease_ready r WHERE r.lane IN (l.lane, -l.lane))
-       AND NOT EXISTS (SELECT 1 FROM agentos.workers w WHERE w.state = 'alive' AND w.expires_at > agentos.clock()
-                          AND w.serves -> 'queues' IS NOT NULL
-                          AND l.queue IN (SELECT json_array_elements_text(w.serves -> 'queues'))
-                          AND l.kind IN (SELECT json_array_elements_text(w.serves -> 'kinds')));
+    SELECT l.lane, l.queue, l.kind, l.version, o.task_id, o.item_id, o.created_at, ARRAY(
+               SELECT DISTINCT v::integer FROM agentos.workers w
+                CROSS JOIN LATERAL json_array_elements_text(coalesce(w.serves -> 'versions' -> l.kind, '[0]')) v
+                WHERE w.state = 'alive' AND w.expires_at > agentos.clock()
+                  AND agentos.serves(w.serves, l.queue, l.kind, v::integer) ORDER BY 1) AS served
+      FROM agentos.lanes l
+     CROSS JOIN LATERAL (
+         SELECT i.task_id, i.item_id, t.created_at
+           FROM (VALUES (l.lane), (-l.lane)) AS s(lane)
+          CROSS JOIN LATERAL (SELECT r.item_id, r.rank, r.seq FROM agentos.lease_ready r WHERE r.lane = s.lane
+                               ORDER BY r.rank, r.seq LIMIT 1) r
+           JOIN agentos.work_items i USING (item_id) JOIN agentos.task_records t USING (task_id)
+          ORDER BY r.rank, r.seq LIMIT 1) o
+     WHERE NOT EXISTS (SELECT 1 FROM agentos.workers w WHERE w.state = 'alive' AND w.expires_at > agentos.clock()
+                          AND agentos.serves(w.serves, l.queue, l.kind, l.version));
+
+-- Which of these tasks have an item that waits in such a lane: one line a task.
+CREATE FUNCTION agentos.unserved(p_tasks text[])
+RETURNS TABLE (task_id text, queue text, kind text, version integer, served integer[]) LANGUAGE sql AS $$
+    WITH lanes AS MATERIALIZED (SELECT * FROM agentos.unroutable_lanes u)
+    SELECT DISTINCT ON (w.task_id) w.task_id, u.queue, u.kind, u.version, u.served
+      FROM lanes u JOIN agentos.work_items w ON w.lane = u.lane AND w.task_id = ANY (p_tasks)
+      JOIN agentos.item_places p ON p.item_id = w.item_id AND p.place = 'ready' ORDER BY w.task_id, w.seq
+$$;

@@ -90,7 +90,8 @@ CREATE FUNCTION agentos.worker_findings() RETURNS TABLE (finding text, data json
       FROM agentos.lease_held h JOIN agentos.work_items i USING (item_id) LEFT JOIN agentos.workers w USING (worker_id)
      WHERE h.expires_at <= agentos.clock() OR NOT agentos.is_alive(h.worker_id) ORDER BY h.claimed_at LIMIT 20)
     UNION ALL
-    SELECT 'unroutable', json_build_object('queue', u.queue, 'kind', u.kind) FROM agentos.unroutable_lanes u
+    SELECT 'unroutable', json_build_object('queue', u.queue, 'kind', u.kind, 'version', u.version, 'served', u.served,
+               'task_id', u.task_id, 'item_id', u.item_id, 'created_at', u.created_at) FROM agentos.unroutable_lanes u
     UNION ALL
     SELECT 'nobody_leads', json_build_object('next_due_s', d.s, 'late_workers', l.late)
       FROM agentos.next_due_s() d(s)

@@ -46,7 +46,7 @@ def test_what_is_wrong_is_told_with_its_fix_and_an_exit_code(agentos: Command, d
     assert "Fix: start one: agentos-worker --queue default --allow-kind shell" in text.stdout
     done = agentos("doctor", "--json", "--deep")
     assert done.returncode == 1
-    assert told(done, "unroutable")["data"] == {"queue": "default", "kind": "shell"}
+    assert told(done, "unroutable")["data"]["served"] == []
     assert json.loads(done.stdout)["workers_alive"] == 0
 
 
@@ -156,8 +156,26 @@ def test_every_finding_has_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Anything(dict[str, Any]):
         def __missing__(self, key: str) -> Any:
-            return {"query": "", "question": "", "task_id": "task-1", "kind": "shell", "next_due_s": None}.get(key, 1)
+            known = {
+                "query": "",
+                "question": "",
+                "task_id": "task-1",
+                "kind": "shell",
+                "next_due_s": None,
+                "served": [1],
+            }
+            return known.get(key, 1)
 
     say: Callable[..., Any] = words.told
     for name in words._TEXTS:
         assert say(timeline.Finding(name, Anything())).message
+
+
+def test_a_task_of_a_version_that_nobody_runs_is_told_everywhere(agentos: Command, db: Database) -> None:
+    HandWorker(db)
+    assert agentos("submit", "work", "--task-id", "task-1", "--version", "2").returncode == 0
+    data = told(agentos("doctor", "--json"), "unroutable")["data"]
+    assert (data["kind"], data["version"], data["served"], data["task_id"]) == ("work", 2, [0], "task-1")
+    reason = "no living worker runs version 2 of work in queue default, only 0"
+    assert json.loads(agentos("tasks", "--json").stdout)["tasks"][0]["reason"] == reason
+    assert reason in agentos("show", "task-1").stdout

@@ -25,9 +25,9 @@ def test_a_title_alone_is_a_task_with_nothing_to_claim(manager: TaskManager, db:
 
 
 def test_a_kind_makes_a_task_of_one_item(manager: TaskManager, db: Database) -> None:
-    manager.create_task("t", task_id="task-1", kind="shell", payload={"n": 2**60}, max_attempts=3, timeout_s=9)
+    manager.create_task("t", task_id="task-1", kind="any", payload={"n": 2**60}, max_attempts=3, timeout_s=9)
     (item,) = db.run(tasks.task_items("task-1"))
-    assert (item.kind, item.place, item.payload, item.max_attempts) == ("shell", "ready", {"n": 2**60}, 3)
+    assert (item.kind, item.place, item.payload, item.max_attempts) == ("any", "ready", {"n": 2**60}, 3)
     assert db.run(tasks.task_progress("task-1")).single is True
 
 
@@ -87,7 +87,7 @@ def test_what_cannot_name_a_task_is_refused(manager: TaskManager, wrong: Any) ->
 
 
 def test_a_payload_that_json_cannot_hold_is_refused(manager: TaskManager) -> None:
-    for more in ({"kind": "shell", "payload": {"a": float("nan")}}, {"items": [{"kind": "a", "payload": {"b": b""}}]}):
+    for more in ({"kind": "any", "payload": {"a": float("nan")}}, {"items": [{"kind": "a", "payload": {"b": b""}}]}):
         with pytest.raises(InvalidValue):
             manager.create_task("t", **more)
 
@@ -95,12 +95,12 @@ def test_a_payload_that_json_cannot_hold_is_refused(manager: TaskManager) -> Non
 def test_an_id_is_taken_once(manager: TaskManager) -> None:
     manager.create_task("t", task_id="task-1")
     with pytest.raises(TaskExists, match="task-1"):
-        manager.create_task("t", task_id="task-1", kind="shell")
+        manager.create_task("t", task_id="task-1", kind="any")
 
 
 def test_tasks_are_listed_newest_first_and_cancelled(manager: TaskManager) -> None:
     for n in range(3):
-        manager.create_task("t", task_id=f"task-{n}", kind="shell")
+        manager.create_task("t", task_id=f"task-{n}", kind="any")
     assert manager.cancel_task("task-1") == "cancelled"
     assert [task.task_id for task in manager.list_tasks(limit=2)] == ["task-2", "task-1"]
     assert [task.task_id for task in manager.list_tasks(status="cancelled")] == ["task-1"]

@@ -108,7 +108,10 @@ def test_a_transaction_rolled_back_leaves_nothing(runner: Driver, conn: psycopg.
 
 def test_items_are_added_to_an_open_task_in_their_order(runner: Driver) -> None:
     runner.run(tasks.create_task("task-1", "a title", items='[{"key":"first","kind":"shell"}]'))
-    added: list[tasks.NewItem] = [("b", "shell", '{"n":1}', None, None, None), ("a", "llm", "{}", "gpu", 2, 1.5)]
+    added: list[tasks.NewItem] = [
+        ("b", "shell", '{"n":1}', None, None, None, None),
+        ("a", "llm", "{}", "gpu", 2, 1.5, None),
+    ]
     assert runner.run(tasks.add_items("task-1", added)) == 2
     rows = runner.run(tasks.task_items("task-1"))
     assert [(row.seq, row.key, row.kind, row.queue, row.max_attempts, row.place, row.payload) for row in rows] == [
@@ -125,7 +128,7 @@ def test_items_are_added_to_an_open_task_in_their_order(runner: Driver) -> None:
 
 
 def test_a_task_that_takes_no_more_items_says_so(runner: Driver, conn: psycopg.Connection[Any]) -> None:
-    item: list[tasks.NewItem] = [("a", "shell", "{}", None, None, None)]
+    item: list[tasks.NewItem] = [("a", "shell", "{}", None, None, None, None)]
     with pytest.raises(UnknownTask, match="nowhere"):
         runner.run(tasks.add_items("nowhere", item))
     engine.submit(runner, "single")
@@ -142,5 +145,5 @@ def test_a_task_that_takes_no_more_items_says_so(runner: Driver, conn: psycopg.C
 def test_a_key_is_taken_once(runner: Driver, keys: list[str]) -> None:
     engine.create(runner, "task-1", {"x": []})
     with pytest.raises(InvalidDependency, match="task-1"):
-        runner.run(tasks.add_items("task-1", [(key, "shell", "{}", None, None, None) for key in keys]))
+        runner.run(tasks.add_items("task-1", [(key, "shell", "{}", None, None, None, None) for key in keys]))
     assert runner.run(tasks.task_progress("task-1")).open == 1

@@ -83,7 +83,9 @@ def test_findings_name_what_is_wrong_and_are_empty_when_nothing_is(runner: Drive
 
     assert found() == {}
     engine.submit(runner, kind="nobody-does-this")
-    assert found()["unroutable"] == [{"queue": "default", "kind": "nobody-does-this"}]
+    (unroutable,) = found()["unroutable"]
+    assert unroutable["kind"] == "nobody-does-this"
+    assert unroutable["served"] == []
     worker = engine.register(runner, kinds=["nobody-does-this"], ttl_s=15)
     assert found() == {}
     fence = worker.fence(worker.claim()[0])

@@ -32,8 +32,21 @@ def told(finding: Finding) -> Told:
 def _serve(data: dict[str, Any]) -> str:
     if data["queue"] == "@runner":
         return "no worker serves that queue: run its task again with TaskRunner(...).run_with_recovery(task_id)"
+    if data["served"]:
+        return f"start a worker whose handler of {data['kind']} has version={data['version']}, or accepts it"
     what = "--allow-kind shell" if data["kind"] == "shell" else f"--app with a handler for {data['kind']}"
     return f"start one: agentos-worker --queue {data['queue']} {what}"
+
+
+def _unroutable(data: dict[str, Any]) -> str:
+    oldest = f"the oldest is of {data['task_id']}, made at {data['created_at']}"
+    if not data["served"]:
+        where = f"items of kind {data['kind']} are ready in queue {data['queue']}"
+        return f"{where}, and no living worker serves both; {oldest}"
+    return (
+        f"items of kind {data['kind']} in version {data['version']} are ready in queue {data['queue']}, and the living "
+        f"workers run only {', '.join(map(str, data['served']))}; {oldest}"
+    )
 
 
 def _look(data: dict[str, Any]) -> str:
@@ -90,7 +103,7 @@ _TEXTS: dict[str, tuple[Say, Say]] = {
         lambda _: "a coordinator takes it back within a sweep; none? agentos-coordinator --once",
     ),
     "unroutable": (
-        lambda d: f"items of kind {d['kind']} are ready in queue {d['queue']}, and no living worker serves both",
+        _unroutable,
         _serve,
     ),
     "nobody_leads": (_not_led, _COORDINATOR),

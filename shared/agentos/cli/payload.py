@@ -5,16 +5,11 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+from agentos.core.payloads import EXAMPLES, check_payload
 from agentos.store.canonical import loads
-from agentos.store.errors import InvalidArguments, InvalidInput, InvalidValue
+from agentos.store.errors import InvalidInput, InvalidValue
 
-_EXAMPLES = {
-    "shell": """'{"command": "date"}'""",
-    "llm": """'{"prompt": "Explain tides in one line"}'""",
-    "plan": """'{"goal": "Audit the logs"}'""",
-}
 _ANY = """'{"topic": "tides"}'"""
-_REQUIRED = {"shell": "command", "llm": "prompt", "plan": "goal"}
 
 
 def read_payload(kind: str, given: str) -> dict[str, Any]:
@@ -22,11 +17,11 @@ def read_payload(kind: str, given: str) -> dict[str, Any]:
 
     Raises InvalidInput: if it cannot be read or is no JSON object. InvalidArguments: if a built-in kind needs more.
     """
-    hint = f"pass a JSON object, such as {_EXAMPLES.get(kind, _ANY)}"
+    hint = f"pass a JSON object, such as {EXAMPLES.get(kind, _ANY)}"
     value = _parsed(_text(given), hint)
     if not isinstance(value, dict):
         raise InvalidInput(f"the payload is a JSON {type(value).__name__}, not an object", hint=hint)
-    _require(kind, value)
+    check_payload(kind, value)
     return value
 
 
@@ -56,18 +51,3 @@ def _parsed(text: str | bytes, hint: str) -> Any:
         if isinstance(cause, UnicodeDecodeError):
             raise InvalidInput(f"the payload is not JSON: byte {cause.start} is not UTF-8", hint=hint) from None
         raise InvalidInput(error.message, hint=error.hint or hint) from None
-
-
-def _require(kind: str, payload: dict[str, Any]) -> None:
-    key = _REQUIRED.get(kind)
-    if key is None:
-        return
-    value = payload.get(key)
-    if isinstance(value, str) and value.strip():
-        return
-    if kind == "shell" and isinstance(value, list) and value:
-        return
-    what = f"its {key} is {value!r:.100}" if key in payload else f"it has no {key}"
-    raise InvalidArguments(
-        f"the payload of {kind} cannot be used: {what}", hint=f"pass one, as in agentos submit {kind} {_EXAMPLES[kind]}"
-    )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from agentos.cli.tasks import with_reasons
 from agentos.core.flows.checkpoints import whole
 from agentos.core.verification import verifier
 from agentos.store.calls import ledger, tasks, timeline
@@ -68,6 +69,7 @@ def tell(db: Database, task_id: str, *, limit: int, verify: bool) -> Story:
     task = db.run(tasks.get_task(task_id))
     if task is None:
         raise UnknownTask(f"no task has the id {task_id!r}", hint="list the newest ones: agentos tasks")
+    (task,) = with_reasons(db, (task,))
     events = db.run(timeline.task_events(task_id, limit))
     items = db.run(tasks.task_items(task_id))
     checkpoints = db.run(timeline.task_checkpoints(task_id, limit))

@@ -12,6 +12,7 @@ from agentos.cli.follow import Steps, follow, followed, tell_end, tell_if_nobody
 from agentos.cli.options import AsJson, Dsn, Priority, Timeout
 from agentos.cli.output import out, print_json
 from agentos.cli.payload import read_payload
+from agentos.core.payloads import BUILT_IN
 from agentos.store.calls import tasks, workers
 from agentos.store.calls.budgets import with_budget
 from agentos.store.canonical import canonical_text
@@ -31,6 +32,9 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
     queue: Annotated[str, typer.Option(help="Which workers may take it.")] = "default",
     priority: Priority = 0,
     max_attempts: Annotated[int, typer.Option(min=1, max=1000, help="Fail for good after so many failures.")] = 5,
+    version: Annotated[
+        int | None, typer.Option("--version", min=0, max=1_000_000, help="Of its handler (default: the newest run).")
+    ] = None,
     delay: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Not before so long from now.")] = 0.0,
     deadline: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0.001, help="Fail unless it has ended so long from now.")
@@ -68,8 +72,9 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
     started = time.monotonic()
     with opened(dsn) as db:
         call = tasks.submit(
-            task_id, kind, title or kind, body, queue=queue, priority=priority, max_attempts=max_attempts, delay_s=delay
-        )
+            task_id, kind, title or kind, body, queue=queue, priority=priority, max_attempts=max_attempts,
+            delay_s=delay, version=0 if kind in BUILT_IN and version is None else version,
+        )  # fmt: skip
         call = with_budget(call, [task_id], budget.limits, budget.on_exceed) if budget else call
         call = call if deadline is None else tasks.with_deadline(call, [task_id], deadline)
         former, item = None, None

@@ -1,5 +1,7 @@
 """`agentos tasks`."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -7,7 +9,8 @@ import typer
 from agentos.cli.database import opened
 from agentos.cli.options import AsJson, Dsn
 from agentos.cli.output import ago, compact, duration, err, gist, print_json, print_table
-from agentos.store.calls.tasks import TaskRow, list_tasks
+from agentos.store.calls.tasks import TaskRow, list_tasks, unserved
+from agentos.store.connect import Database
 
 STATUSES = ("created", "running", "paused", "waiting", "completed", "failed", "cancelled")
 
@@ -37,7 +40,7 @@ def tasks(
       agentos tasks --json | jq -r '.tasks[0].task_id'
     """
     with opened(dsn) as db:
-        found = db.run(list_tasks(limit, status))
+        found = with_reasons(db, db.run(list_tasks(limit, status)))
     if json:
         print_json({"tasks": found})
         return
@@ -45,6 +48,13 @@ def tasks(
         err.print("no tasks" + (f" are {status}" if status else " yet: agentos submit --help"))
     columns = ("task", "status", "kind", "title", "created", "took", "reason")
     print_table(columns, [_row(task) for task in found], fold=False)
+
+
+def with_reasons(db: Database, found: Sequence[TaskRow]) -> tuple[TaskRow, ...]:
+    """Of those that wait for a worker that does not live, the reason says so."""
+    asked = [task.task_id for task in found if task.reason is None and task.status in ("created", "running")]
+    why = db.run(unserved(asked)) if asked else {}
+    return tuple(replace(task, reason=why[task.task_id].reason) if task.task_id in why else task for task in found)
 
 
 def _row(task: TaskRow) -> tuple[object, ...]:

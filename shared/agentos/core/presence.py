@@ -9,7 +9,7 @@ import atexit
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Self
@@ -127,13 +127,14 @@ class Presence:
     """A registered worker row with its heartbeat: `with Presence(db, role="runner") as presence`.
 
     `role`: worker, solo, runner or guest. `queues`, `kinds`, `concurrency`: what it serves, for people and for the
-    search of work that nobody serves.
+    search of work that nobody serves; `versions`: of kinds that it runs in others than 0.
     """
 
     def __init__(
         self, db: Database, *, role: str, label: str | None = None, queues: Sequence[str] = (), kinds: Sequence[str]
         = (),
         concurrency: int = 1, settings: Settings | None = None,
+        versions: Mapping[str, Sequence[int]] | None = None,
     ) -> None:  # fmt: skip
         settings = settings or load_settings()
         self.worker_id = new_worker_id()
@@ -143,7 +144,9 @@ class Presence:
         self.heartbeat = Heartbeat(db.dsn, self.worker_id, settings.beat_s, settings.ttl_s)
         self._db = db
         self._role = role
-        self._serves = json.dumps({"queues": list(queues), "kinds": list(kinds), "concurrency": concurrency})
+        self._serves = json.dumps(
+            {"queues": list(queues), "kinds": list(kinds), "concurrency": concurrency, "versions": dict(versions or {})}
+        )
 
     def start(self) -> Self:
         """Register and begin to beat. Raises DatabaseUnavailable and its neighbours."""

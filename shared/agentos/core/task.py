@@ -7,9 +7,11 @@ from functools import partial
 from itertools import chain
 from typing import Any, Self
 
+from agentos.core.payloads import check_payload
 from agentos.core.plan import Plan, to_items
 from agentos.core.task_id import new_task_id
 from agentos.core.task_items import batches_of, checked_items
+from agentos.core.versions import version_of
 from agentos.store.calls import tasks
 from agentos.store.calls.tasks import TaskRow
 from agentos.store.canonical import canonical_text
@@ -65,16 +67,18 @@ class TaskManager:
     def create_task(
         self, title: str, *, task_id: str | None = None, kind: str | None = None, payload: Any = None,
         items: Sequence[Mapping[str, Any]] | Plan | None = None, queue: str = "default", priority: int = 0,
-        max_attempts: int = 5, timeout_s: float | None = None,
+        max_attempts: int = 5, timeout_s: float | None = None, version: int | None = None,
     ) -> Task:  # fmt: skip
         """Create a task. `task_id`: default, one is made.
 
-        With `kind`, a task of one work item of that kind, with this payload, `max_attempts` and `timeout_s`. With
+        With `kind`, a task of one work item of that kind, with this payload, `max_attempts`, `timeout_s` and handler
+        `version` (default: the newest that a worker runs). With
         `items`, one of many: each a dict with kind, payload, key, depends_on (keys of other items), queue,
-        max_attempts and timeout_s, of which only kind is needed; or a `Plan`. With neither, nothing can be claimed:
-        the task is a title to plan for, which `TaskRunner` does.
+        max_attempts, timeout_s and version, of which only kind is needed; or a `Plan`. With neither, nothing can be
+        claimed: the task is a title to plan for, which `TaskRunner` does.
 
-        Raises TaskExists: if the `task_id` is taken. InvalidPlan: if the items do not fit together. InvalidValue,
+        Raises TaskExists: if the `task_id` is taken. InvalidArguments: if the payload does not fit a
+        built-in kind. InvalidPlan: if the items do not fit together. InvalidValue,
         ValueTooLarge: if JSON cannot hold the payload. InvalidInput: if a title or id is empty or too long.
         """
         task_id = new_task_id() if task_id is None else _named("task_id", task_id, 255)
@@ -85,11 +89,13 @@ class TaskManager:
                 hint="max_attempts takes 1 to 1000, timeout_s more than 0",
             )
         if kind is not None and items is None:
+            if isinstance(payload, Mapping | None):
+                check_payload(kind, payload or {})
             body = canonical_text({} if payload is None else payload, what="payload")
             self._db.run(
                 tasks.submit(
                     task_id, _named("kind", kind, 255), title, body, queue=queue, priority=priority,
-                    max_attempts=max_attempts, timeout_s=timeout_s,
+                    max_attempts=max_attempts, timeout_s=timeout_s, version=version_of(kind, None, version),
                 )
             )  # fmt: skip
         else:

@@ -7,8 +7,8 @@ from agentos.core.plan.document import Problems, did_you_mean, inside
 from agentos.core.plan.graph import Entry, check_graph
 from agentos.store.canonical import canonical_text
 
-_FIELDS = ("key", "kind", "payload", "depends_on", "queue", "max_attempts", "timeout_s")
-_LIMITS = ("queue", "max_attempts", "timeout_s")
+_FIELDS = ("key", "kind", "payload", "depends_on", "queue", "max_attempts", "timeout_s", "version")
+_LIMITS = ("queue", "max_attempts", "timeout_s", "version")
 _NONE: dict[str, Any] = {}
 
 
@@ -86,6 +86,10 @@ def _attempts(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000
 
 
+def _version(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1_000_000
+
+
 def _seconds(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 30 * 86_400
 
@@ -97,4 +101,5 @@ _RULES = {
     "depends_on": (_names, "a list of keys"),
     "max_attempts": (_attempts, "a whole number from 1 to 1000"),
     "timeout_s": (_seconds, "a number of seconds above 0, at most 30 days"),
+    "version": (_version, "a whole number from 0 to 1000000"),
 }

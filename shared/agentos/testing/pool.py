@@ -163,7 +163,7 @@ def _target(settings: Settings) -> Target:
 
 
 async def _is_ready(db: AsyncDatabase, options: Options, *, solo: bool | None) -> bool:
-    lanes = list(await db.run(workers.lanes_of(options.queues, options.kinds)))
+    lanes = list(await db.run(workers.lanes_of(options.queues, *options.served)))
     served = [sign * lane for sign in _signs(solo=solo) for lane in lanes]
     return await db.run(ready_in(served))
 

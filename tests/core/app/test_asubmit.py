@@ -166,7 +166,7 @@ async def test_a_kind_that_the_callers_transaction_made_itself_does_not_wait_for
     app: App, mine: Any, conn: psycopg.Connection[Any]
 ) -> None:
     await mine.execute("BEGIN")
-    await mine.execute("SELECT agentos.lane_of('sums', 'double')")
+    await mine.execute("SELECT agentos.lane_of('sums', 'double', 0)")
     async with asyncio.timeout(10):
         await app.asubmit("double", {"n": 1}, conn=mine)
     await mine.execute("COMMIT")

@@ -27,7 +27,7 @@ def test_the_same_key_and_payload_is_the_same_task(database_dsn: str, conn: psyc
     assert counted(conn) == (1,)
 
 
-@pytest.mark.parametrize(("kind", "payload"), [("shell", {"command": "true"}), ("llm", {"command": "date"})])
+@pytest.mark.parametrize(("kind", "payload"), [("shell", {"command": "true"}), ("llm", {"prompt": "date"})])
 def test_other_content_under_the_same_key_is_refused_with_both(
     database_dsn: str, conn: psycopg.Connection[Any], kind: str, payload: dict[str, str]
 ) -> None:

@@ -33,9 +33,9 @@ class Claims:
         self._solo: list[int] = []
         self.ambiguous = False
 
-    async def serve(self, queues: tuple[str, ...], kinds: tuple[str, ...], *, solo: bool) -> None:
+    async def serve(self, queues: tuple[str, ...], kinds: list[str], versions: list[int], *, solo: bool) -> None:
         """Find the lanes of what this worker serves; `solo`: the lanes of items that must run alone."""
-        lanes = await self._db.run(workers.lanes_of(queues, kinds))
+        lanes = await self._db.run(workers.lanes_of(queues, kinds, versions))
         self._lanes = [-lane for lane in lanes] if solo else list(lanes)
         self._solo = [] if solo else [-lane for lane in lanes]
 

@@ -46,6 +46,17 @@ class Options:
         return (*self.app.handlers, *BUILTIN_KINDS, *shell)
 
     @property
+    def versions(self) -> dict[str, list[int]]:
+        """The versions of each kind that it can run; of those it says nothing about: 0."""
+        return {kind: sorted(handler.accepts) for kind, handler in self.app.handlers.items() if handler.accepts != {0}}
+
+    @property
+    def served(self) -> tuple[list[str], list[int]]:
+        """Kinds and versions by place, a pair for each that it claims."""
+        pairs = [(kind, version) for kind in self.kinds for version in self.versions.get(kind, [0])]
+        return [kind for kind, _ in pairs], [version for _, version in pairs]
+
+    @property
     def concurrency(self) -> int:
         """Items at the same time."""
         return 1 if self.solo else self.settings.concurrency

@@ -121,6 +121,7 @@ class Worker:
         presence = Presence(
             self._sync_db, role="solo" if self.options.solo else "worker", label=self.options.label,
             queues=self.options.queues, kinds=self.options.kinds, concurrency=self.options.concurrency,
+            versions=self.options.versions,
             settings=settings,
         )  # fmt: skip
         loop = asyncio.get_running_loop()
@@ -133,7 +134,7 @@ class Worker:
         self.vitals.heartbeat = presence.heartbeat
         self._claims = Claims(self._db, presence.worker_id, settings.ttl_s, self.held, self._slots)
         try:
-            await self._claims.serve(self.options.queues, self.options.kinds, solo=self.options.solo)
+            await self._claims.serve(self.options.queues, *self.options.served, solo=self.options.solo)
         except BaseException:
             await asyncio.to_thread(presence.stop)
             raise

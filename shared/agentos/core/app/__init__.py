@@ -2,7 +2,8 @@
 
 from agentos.core.app.context import BlockingContext, TaskContext
 from agentos.core.app.handle import AsyncSubmittedTask, SubmittedTask, TaskHandle
-from agentos.core.app.registry import App, Handler
+from agentos.core.app.handler import Handler
+from agentos.core.app.registry import App
 from agentos.core.app.retry import Retry
 from agentos.core.budget import Budget
 from agentos.core.flows.tools import NOT_DONE, UNKNOWN, Done, ToolCall

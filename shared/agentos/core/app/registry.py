@@ -1,19 +1,20 @@
 """`App`: the handlers and tools of one program, and the door to submit tasks to them."""
 
 import asyncio
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, Unpack, get_args
+from dataclasses import replace
+from typing import Any, Literal, TypeVar, Unpack
 
 import psycopg
 
 from agentos.core.app.arguments import bind
 from agentos.core.app.bulk import calls_of, checked_ids
 from agentos.core.app.handle import AsyncSubmittedTask, SubmittedTask, TaskHandle
+from agentos.core.app.handler import Handler, Isolation, check_deadline
 from agentos.core.app.keyed import reservation
 from agentos.core.app.retry import Retry
 from agentos.core.app.submission import (
+    Lanes,
     Submission,
     SubmitManyOptions,
     SubmitOptions,
@@ -27,8 +28,10 @@ from agentos.core.evidence import Evidence
 from agentos.core.flows.program import OnChange
 from agentos.core.flows.tools import ToolPolicy
 from agentos.core.llm.prices import use_prices
+from agentos.core.payloads import check_payload
 from agentos.core.task_id import new_task_id
 from agentos.core.tool import Tool, shell_tool, tool_function
+from agentos.core.versions import accepted_versions, version_of
 from agentos.core.wake import waker_of
 from agentos.store.calls import tasks
 from agentos.store.calls.budgets import with_budget
@@ -42,34 +45,7 @@ from agentos.store.settings import load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-Isolation = Literal["none", "process"]
-MEMORY_LEAST_MB = 128
-"""Below it the interpreter of an isolated handler does not even start."""
-
 RESERVED_KINDS = ("shell", "llm", "plan")
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """A registered task handler. `function(ctx, **payload)`; async ones run on the loop, plain ones in a thread."""
-
-    kind: str
-    function: Callable[..., Any]
-    max_attempts: int
-    timeout_s: float | None
-    queue: str
-    budget: Budget | None = None
-    deadline_s: float | None = None
-    on_change: OnChange = "ask"
-    retry: Retry | None = None
-    cancel_grace_s: float | None = None
-    isolation: Isolation = "none"
-    memory_mb: int | None = None
-
-    @property
-    def is_async(self) -> bool:
-        """Whether the function is a coroutine function."""
-        return inspect.iscoroutinefunction(self.function)
 
 
 class App:
@@ -87,14 +63,15 @@ class App:
         self.tools: dict[str, Tool] = {}
         self._dsn = dsn
         self._found: Database | None = None
-        self._lanes: set[tuple[str, str]] = set()
-        """Queues and kinds whose lane is known to be committed."""
+        self._lanes: Lanes = set()
+        """Those that are known to be committed."""
 
     def task(  # noqa: PLR0913  each by its name
         self, kind: str, *, max_attempts: int | None = None, timeout_s: float | None = None, queue: str = "default",
         budget: Budget | None = None, deadline_s: float | None = None,
         on_change: OnChange = "ask", retry: Retry | None = None, cancel_grace_s: float | None = None,
         isolation: Isolation = "none", memory_mb: int | None = None,
+        version: int = 0, accepts: Iterable[int] | None = None,
     ) -> Callable[[F], F]:  # fmt: skip
         """Register a handler `async def f(ctx, **payload)` (or a plain `def`, run in a thread).
 
@@ -110,33 +87,21 @@ class App:
         `isolation="process"`: each attempt runs in a child process of the worker, for code that may segfault, leak or
         never return: killed at `timeout_s`, and above `memory_mb` (MiB, from 128; default no limit). However it dies,
         that is a failure of the attempt (IsolatedHandlerDied). `ctx.transaction` is refused there.
+        `version`: what tasks submitted with this handler are pinned to, for their life; default 0. `accepts`: which
+        versions it can run (`ctx.version` tells it the item's), itself included; default: its own only.
         Raises ConfigInvalid: if the kind is taken, reserved (shell, llm, plan), or the limits make no sense.
         """
         if kind in RESERVED_KINDS or kind in self.handlers or not kind:
             raise ConfigInvalid(f"the kind {kind!r} is reserved or taken", hint="give the handler a name of its own")
-        _check_deadline(deadline_s)
-        if retry is not None and not isinstance(retry, Retry):
-            raise ConfigInvalid(f"{kind!r}: retry is {retry!r:.80}", hint="pass retry=Retry(initial_s=..., ...)")
         if max_attempts is None:
-            max_attempts = 5 if retry is None else retry.max_attempts
-        if not 1 <= max_attempts <= 1000 or (timeout_s is not None and timeout_s <= 0):
-            raise ConfigInvalid(
-                f"{kind!r}: max_attempts is {max_attempts}, timeout_s is {timeout_s}",
-                hint="max_attempts takes 1 to 1000, timeout_s more than 0",
-            )
-
-        if cancel_grace_s is not None and not 0 <= cancel_grace_s <= 86_400:
-            raise ConfigInvalid(f"{kind!r}: cancel_grace_s is {cancel_grace_s!r}", hint="pass seconds, 0 to 86400")
-        if on_change not in get_args(OnChange):
-            raise ConfigInvalid(f"{kind!r}: on_change is {on_change!r}", hint="use 'ask', 'continue' or 'fail'")
-
-        _check_isolation(kind, isolation, memory_mb)
+            max_attempts = retry.max_attempts if isinstance(retry, Retry) else 5
+        declared = Handler(
+            kind, _undecorated, max_attempts, timeout_s, queue, budget, deadline_s, on_change, retry, cancel_grace_s,
+            isolation, memory_mb, version, accepted_versions(kind, version, accepts),
+        )  # fmt: skip
 
         def register(function: F) -> F:
-            self.handlers[kind] = Handler(
-                kind, function, max_attempts, timeout_s, queue, budget, deadline_s, on_change, retry,
-                cancel_grace_s, isolation, memory_mb,
-            )  # fmt: skip
+            self.handlers[kind] = replace(declared, function=function)
             return function
 
         return register
@@ -190,7 +155,7 @@ class App:
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
         max_attempts: int | None = None,
         budget: Budget | None = None, deadline_s: float | None = None, conn: psycopg.Connection[Any] | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: str | None = None, version: int | None = None,
     ) -> SubmittedTask:  # fmt: skip
         """Create a task of one item. Blocks for one commit.
 
@@ -200,13 +165,16 @@ class App:
         wherever it is. `conn`: a psycopg connection of the caller's, in whose
         transaction the task is created, with whatever else that writes; no worker is woken then, they find it at their
         next poll after the commit, or `handle.wake()` tells them. `idempotency_key`: said again, the submit
-        returns the task of the first time; `created` of the handle tells.
-        Raises InvalidArguments: if the payload does not fit the handler. InvalidValue, ValueTooLarge: if JSON cannot
-        hold it. TaskExists: if the `task_id` is taken. IdempotencyConflict: if the key was used for something else.
+        returns the task of the first time; `created` of the handle tells. `version`: of the handler that must run it;
+        default: that of the handler here; without one, the newest that a worker runs.
+        Raises InvalidArguments: if the payload does not fit the handler or the built-in kind. InvalidValue,
+        ValueTooLarge: if JSON cannot hold it. TaskExists: if the `task_id` is taken. IdempotencyConflict: if the key
+        was used for something else.
         """
         asked = self._one(
             kind, payload, task_id=task_id, title=title, queue=queue, priority=priority, delay_s=delay_s,
             max_attempts=max_attempts, budget=budget, deadline_s=deadline_s, idempotency_key=idempotency_key,
+            version=version,
         )  # fmt: skip
         return self._put(asked, conn)[0]
 
@@ -221,11 +189,12 @@ class App:
         """
         return (await self._aput(self._one(kind, payload, **options), conn))[0]
 
-    def submit_many(
+    def submit_many(  # noqa: PLR0913  each by its name
         self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
         max_attempts: int | None = None,
         deadline_s: float | None = None, conn: psycopg.Connection[Any] | None = None,
+        version: int | None = None,
     ) -> list[SubmittedTask]:  # fmt: skip
         """Create a task of one item for each payload, all of them or none. Blocks for one commit.
 
@@ -236,7 +205,7 @@ class App:
         """
         asked = self._many(
             kind, payloads, task_ids=task_ids, title=title, queue=queue, priority=priority, delay_s=delay_s,
-            max_attempts=max_attempts, deadline_s=deadline_s,
+            max_attempts=max_attempts, deadline_s=deadline_s, version=version,
         )  # fmt: skip
         return self._put(asked, conn)
 
@@ -287,44 +256,49 @@ class App:
         self, kind: str, payload: Mapping[str, Any] | None, *, task_id: str | None = None, title: str | None = None,
         queue: str | None = None, priority: int = 0, delay_s: float = 0.0, max_attempts: int | None = None,
         budget: Budget | None = None, deadline_s: float | None = None, idempotency_key: str | None = None,
+        version: int | None = None,
     ) -> Submission:  # fmt: skip
         handler = self._handler(kind)
         text = _payload(kind, handler, payload or {})
         task_id = task_id or new_task_id()
         queue = queue or (handler.queue if handler else "default")
+        version = version_of(kind, handler.version if handler else None, version)
         call = tasks.submit(
             task_id, kind, title or kind, text, queue=queue, priority=priority, delay_s=delay_s,
             max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
+            version=version,
         )  # fmt: skip
         limited = budget or (handler.budget if handler else None)
         if limited is not None:
             call = with_budget(call, [task_id], limited.limits, limited.on_exceed)
-        _check_deadline(deadline_s)
+        check_deadline(deadline_s)
         deadline = deadline_s or (handler.deadline_s if handler else None)
         if deadline is not None:
             call = tasks.with_deadline(call, [task_id], deadline)
+        lane = (queue, kind, version)
         if idempotency_key is None:
-            return Submission(kind, queue, [task_id], call)
-        return Submission(kind, queue, [task_id], call, reservation(idempotency_key, task_id, kind, text))
+            return Submission(lane, [task_id], call)
+        return Submission(lane, [task_id], call, reservation(idempotency_key, task_id, kind, text))
 
     def _many(
         self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
-        max_attempts: int | None = None, deadline_s: float | None = None,
+        max_attempts: int | None = None, deadline_s: float | None = None, version: int | None = None,
     ) -> Submission:  # fmt: skip
         handler = self._handler(kind)
-        _check_deadline(deadline_s)
+        check_deadline(deadline_s)
         payloads = list(payloads)
         ids = checked_ids(task_ids, len(payloads))
         queue = queue or (handler.queue if handler else "default")
+        version = version_of(kind, handler.version if handler else None, version)
         texts = (_payload(kind, handler, payload) for payload in payloads)
         calls = calls_of(
             ids, texts, kind=kind, title=title or kind, queue=queue, priority=priority, delay_s=delay_s,
             max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
             budget=handler.budget if handler else None,
-            deadline_s=deadline_s or (handler.deadline_s if handler else None),
+            deadline_s=deadline_s or (handler.deadline_s if handler else None), version=version,
         )  # fmt: skip
-        return Submission(kind, queue, ids, calls)
+        return Submission((queue, kind, version), ids, calls)
 
     def _put(self, asked: Submission, conn: psycopg.Connection[Any] | None) -> list[SubmittedTask]:
         db = self._database()
@@ -354,26 +328,16 @@ class App:
         return self._found
 
 
-def _check_isolation(kind: str, isolation: Isolation, memory_mb: int | None) -> None:
-    if isolation not in get_args(Isolation):
-        raise ConfigInvalid(f"{kind!r}: isolation is {isolation!r}", hint="use 'none' or 'process'")
-    if memory_mb is None:
-        return
-    if isolation != "process":
-        raise ConfigInvalid(f"{kind!r}: memory_mb without a process", hint='add isolation="process"')
-    if memory_mb < MEMORY_LEAST_MB:
-        raise ConfigInvalid(f"{kind!r}: memory_mb is {memory_mb!r}", hint=f"pass MiB, at least {MEMORY_LEAST_MB}")
-
-
-def _check_deadline(deadline_s: float | None) -> None:
-    if deadline_s is not None and not 0 < deadline_s <= 100 * 366 * 86_400:
-        raise ConfigInvalid(f"deadline_s is {deadline_s!r}", hint="pass seconds, more than 0, at most a century")
+def _undecorated() -> None:
+    """What a handler is declared with before its function is known: the declaration is checked by itself."""
 
 
 def _payload(kind: str, handler: Handler | None, payload: Mapping[str, Any]) -> str:
     body = dict(payload)
     if handler is not None:
         bind(kind, handler.function, body)
+    else:
+        check_payload(kind, body)
     return canonical_text(body, what="payload")
 
 

@@ -20,7 +20,9 @@ from agentos.store.joined import DRIVER_ERRORS, AsyncJoined
 from agentos.store.pipeline import run_all
 from agentos.store.run import Call, Flow, adrive, do, drive, invoke, raise_mapped, run_call
 
-Lanes = set[tuple[str, str]]
+Lane = tuple[str, str, int | None]
+"""Queue, kind, and version; None: the newest that a worker runs."""
+Lanes = set[Lane]
 
 
 class SubmitManyOptions(TypedDict, total=False):
@@ -33,6 +35,7 @@ class SubmitManyOptions(TypedDict, total=False):
     delay_s: float
     max_attempts: int | None
     deadline_s: float | None
+    version: int | None
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -46,6 +49,7 @@ class SubmitOptions(TypedDict, total=False):
     max_attempts: int | None
     budget: Budget | None
     deadline_s: float | None
+    version: int | None
     idempotency_key: str | None
 
 
@@ -56,11 +60,15 @@ class Submission:
     `reserve`: its idempotency key, if it has one; what it finds is the task to be returned instead.
     """
 
-    kind: str
-    queue: str
+    lane: Lane
     task_ids: Sequence[str]
     calls: Call[Any] | Iterator[Call[Any]]
     reserve: Call[str | None] | None = None
+
+    @property
+    def queue(self) -> str:
+        """Whose workers are to be told."""
+        return self.lane[0]
 
 
 def write(db: Database, asked: Submission) -> str | None:
@@ -139,15 +147,15 @@ def _lane_first(db: Database, asked: Submission, lanes: Lanes) -> Flow[None]:
     """Make the lane of a new kind in a transaction of its own: one that stays open would keep everybody who submits
     the kind waiting for its COMMIT. Not if his own transaction has made it: that would wait for itself.
     """
-    lane = (asked.queue, asked.kind)
-    if lane in lanes:
+    queue, kind, version = asked.lane
+    if asked.lane in lanes:
         return
-    missing = tasks.lane_is_missing(*lane)
+    missing = tasks.lane_is_missing(queue, kind, version)
     if (yield from invoke(db.run, missing)):
         if not (yield from do(missing)):
             return
-        yield from invoke(db.run, workers.lanes_of([asked.queue], [asked.kind]))
-    lanes.add(lane)
+        yield from invoke(db.run, workers.lanes_of([queue], [kind], [version]))
+    lanes.add(asked.lane)
 
 
 _NOTHING: Call[None] = Call("SELECT 1 AS one", (), lambda _: None)

@@ -25,7 +25,8 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class NewChild:
-    """How a child runs. `max_attempts`, `timeout_s`: None: as its handler says, or the defaults of `submit`."""
+    """How a child runs. `max_attempts`, `timeout_s`: None: as its handler says, or the defaults of `submit`.
+    `version`: of its handler; None: the newest that a worker runs."""
 
     kind: str
     payload: Mapping[str, Any]
@@ -34,12 +35,15 @@ class NewChild:
     priority: int
     max_attempts: int
     timeout_s: float | None
+    version: int | None = None
 
     def items(self) -> str:
         """JSON text of its one item."""
         item = {"key": "main", "kind": self.kind, "payload": dict(self.payload), "max_attempts": self.max_attempts}
         if self.timeout_s is not None:
             item["timeout_s"] = self.timeout_s
+        if self.version is not None:
+            item["version"] = self.version
         return canonical_text([item], what="payload")
 
 

@@ -44,6 +44,7 @@ class ClaimedItem(NamedTuple):
     timeout_s: float | None
     cancelled: bool
     paused: bool
+    version: int = 0
 
     def fence(self, worker_id: int) -> Fence:
         """The proof that `worker_id` holds it."""

@@ -68,6 +68,7 @@ class ItemRow:
     claimed_at: datetime | None
     payload: Any
     max_attempts: int
+    version: int = 0
 
 
 _TASK: LiteralString = (
@@ -90,13 +91,15 @@ def _array(texts: Sequence[str]) -> str:
 def submit(
     task_id: str, kind: str, title: str, payload: str, *, queue: str = "default", priority: int = 0, max_attempts:
     int = 5,
-    timeout_s: float | None = None, delay_s: float = 0.0,
+    timeout_s: float | None = None, delay_s: float = 0.0, version: int | None = None,
 ) -> Call[int]:  # fmt: skip
-    """A task of one item. `payload`: JSON text. Returns the item's id. Raises TaskExists: if the id is taken."""
+    """A task of one item. `payload`: JSON text. `version`: of the handler that must run it; None: the newest
+    that a worker runs. Returns the item's id. Raises TaskExists: if the id is taken.
+    """
     return Call(
         "SELECT agentos.submit($1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer, $8::real,"
-        " $9::float8) AS item_id",
-        (task_id, kind, title, payload, queue, priority, max_attempts, timeout_s, float(delay_s)),
+        " $9::float8, $10::integer) AS item_id",
+        (task_id, kind, title, payload, queue, priority, max_attempts, timeout_s, float(delay_s), version),
         lambda rows: int(rows[0]["item_id"]),
     )
 
@@ -130,6 +133,7 @@ def expire_tasks(limit: int = 1000) -> Call[int]:
 def submit_many(
     task_ids: Sequence[str], kind: str, title: str, payloads: Sequence[str], *, queue: str = "default",
     priority: int = 0, max_attempts: int = 5, timeout_s: float | None = None, delay_s: float = 0.0,
+    version: int | None = None,
 ) -> Call[tuple[int, ...]]:  # fmt: skip
     """A task of one item for each id and payload (JSON text), all or none. Returns the items' ids in that order.
 
@@ -137,17 +141,28 @@ def submit_many(
     """
     return Call(
         "SELECT agentos.submit_many($1::text[], $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer,"
-        " $8::real, $9::float8) AS item_ids",
-        (list(task_ids), kind, title, _array(payloads), queue, priority, max_attempts, timeout_s, float(delay_s)),
+        " $8::real, $9::float8, $10::integer) AS item_ids",
+        (
+            list(task_ids),
+            kind,
+            title,
+            _array(payloads),
+            queue,
+            priority,
+            max_attempts,
+            timeout_s,
+            float(delay_s),
+            version,
+        ),
         lambda rows: tuple(rows[0]["item_ids"]),
     )
 
 
-def lane_is_missing(queue: str, kind: str) -> Call[bool]:
+def lane_is_missing(queue: str, kind: str, version: int | None = None) -> Call[bool]:
     """Whether nobody has committed this lane yet, as far as this transaction could tell when it is made beside it."""
     return Call(
-        "SELECT agentos.lane_is_missing($1::text, $2::text) AS missing",
-        (queue, kind),
+        "SELECT agentos.lane_is_missing($1::text, $2::text, $3::integer) AS missing",
+        (queue, kind, version),
         lambda rows: bool(rows[0]["missing"]),
     )
 
@@ -157,7 +172,7 @@ def create_task(
     items: str = "[]", priority: int = 0,
 ) -> Call[int]:  # fmt: skip
     """A task of many items, or of none. `items`: JSON text, a list of {key, kind, payload, depends_on, queue,
-    max_attempts, timeout_s}. Returns how many. Raises TaskExists, InvalidDependency.
+    max_attempts, timeout_s, version}. Returns how many. Raises TaskExists, InvalidDependency.
     """
     return Call(
         "SELECT agentos.create_task($1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::integer) AS items",
@@ -166,8 +181,8 @@ def create_task(
     )
 
 
-NewItem = tuple[str, str, str, str | None, int | None, float | None]
-"""Key, kind, payload as JSON text, queue, max_attempts, timeout_s."""
+NewItem = tuple[str, str, str, str | None, int | None, float | None, int | None]
+"""Key, kind, payload as JSON text, queue, max_attempts, timeout_s, version."""
 
 
 def add_items(task_id: str, items: Sequence[NewItem], *, queue: str = "default", priority: int = 0) -> Call[int]:
@@ -176,10 +191,10 @@ def add_items(task_id: str, items: Sequence[NewItem], *, queue: str = "default",
     Raises InvalidDependency: if a key is taken. NotRetryable: if the task has ended, is cancelled, or is a task of one
     item. UnknownTask.
     """
-    columns = [list(column) for column in zip(*items, strict=True)] or [[] for _ in range(6)]
+    columns = [list(column) for column in zip(*items, strict=True)] or [[] for _ in range(7)]
     return Call(
         "SELECT agentos.add_items($1::text, $2::text, $3::integer, $4::text[], $5::text[], $6::text, $7::text[],"
-        " $8::integer[], $9::real[]) AS n",
+        " $8::integer[], $9::real[], $10::integer[]) AS n",
         (task_id, queue, priority, *columns[:2], _array(columns[2]), *columns[3:]),
         lambda rows: int(rows[0]["n"]),
     )
@@ -232,10 +247,38 @@ def task_items(task_id: str) -> Call[tuple[ItemRow, ...]]:
 
     return Call(
         "SELECT task_id, item_id, seq, key, kind, queue, place, attempt, failures, crashes, worker_id, at, status,"
-        " result::text, error::text, claimed_at, payload::text, max_attempts::integer"
+        " result::text, error::text, claimed_at, payload::text, max_attempts::integer, version"
         " FROM agentos.task_items WHERE task_id = $1::text ORDER BY seq",
         (task_id,),
         read,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """A task with an item that is ready and that no living worker runs. `served`: versions of its kind that some do."""
+
+    task_id: str
+    queue: str
+    kind: str
+    version: int
+    served: tuple[int, ...]
+
+    @property
+    def reason(self) -> str:
+        """For people."""
+        if not self.served:
+            return f"no living worker runs {self.kind} in queue {self.queue}"
+        have = ", ".join(map(str, self.served))
+        return f"no living worker runs version {self.version} of {self.kind} in queue {self.queue}, only {have}"
+
+
+def unserved(task_ids: Sequence[str]) -> Call[dict[str, Unserved]]:
+    """Which of these tasks wait for a worker that does not live, by id."""
+    return Call(
+        "SELECT * FROM agentos.unserved($1::text[])",
+        (list(task_ids),),
+        lambda rows: {row["task_id"]: Unserved(**{**dict(row), "served": tuple(row["served"])}) for row in rows},
     )
 
 

@@ -57,7 +57,9 @@ class BlockedLease:
 def register_worker(
     worker_id: int, *, label: str, host: str, pid: int, process: str, version: str, role: str, ttl_s: float, serves: str
 ) -> Call[None]:
-    """Insert the worker's row, alive for `ttl_s`. `serves`: JSON text {"queues", "kinds", "concurrency"}."""
+    """Insert the worker's row, alive for `ttl_s`. `serves`: JSON text {"queues", "kinds", "concurrency",
+    "versions"?: {kind: [those it runs]}}; a kind without them: 0.
+    """
     return Call(
         "SELECT agentos.register_worker($1::bigint, $2::text, $3::text, $4::integer, $5::text, $6::text, $7::text,"
         " $8::float8, $9::text)",
@@ -96,11 +98,13 @@ def adopt(worker_id: int) -> Call[Adopted]:
     return Call("SELECT * FROM agentos.adopt($1::bigint)", (worker_id,), read)
 
 
-def lanes_of(queues: Sequence[str], kinds: Sequence[str]) -> Call[tuple[int, ...]]:
-    """The lanes of every queue with every kind; missing ones are made."""
+def lanes_of(queues: Sequence[str], kinds: Sequence[str], versions: Sequence[int | None] = ()) -> Call[tuple[int, ...]]:
+    """The lanes of every queue with every kind in its version (by place); missing ones are made. A version of None, or
+    none at its place: the newest that a worker runs.
+    """
     return Call(
-        "SELECT lane FROM agentos.lanes_of($1::text[], $2::text[])",
-        (list(queues), list(kinds)),
+        "SELECT lane FROM agentos.lanes_of($1::text[], $2::text[], $3::integer[])",
+        (list(queues), list(kinds), list(versions)),
         lambda rows: tuple(row["lane"] for row in rows),
     )
 

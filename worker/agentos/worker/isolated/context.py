@@ -82,6 +82,11 @@ class IsolatedContext(Progress):
         return self._start["key"]  # type: ignore[no-any-return]
 
     @property
+    def version(self) -> int:
+        """Which version of its handler the item is pinned to."""
+        return int(self._start["version"])
+
+    @property
     def attempt(self) -> int:
         """Which claim of the item this is, from 1."""
         return int(self._start["attempt"])

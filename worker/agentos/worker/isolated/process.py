@@ -87,6 +87,7 @@ class HandlerProcess:
         channel.send({
             "kind": handler.kind, "payload": scope.item.payload, "snapshot": context.snapshot, "key": context.key,
             "task_id": context.task_id, "item_id": context.item_id, "attempt": context.attempt,
+            "version": context.version,
         })  # fmt: skip
         listening = asyncio.create_task(_outcome(channel, calls))
         gone = asyncio.create_task(ended.wait())

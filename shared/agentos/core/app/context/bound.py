@@ -108,6 +108,11 @@ class Bound:
         return self._scope.item.key
 
     @property
+    def version(self) -> int:
+        """Which version of its handler the item is pinned to; 0: of one that has none."""
+        return self._scope.item.version
+
+    @property
     def attempt(self) -> int:
         """Which claim of the item this is, from 1."""
         return self._scope.item.attempt
@@ -180,7 +185,7 @@ class BlockingBound(Generic[ContextT]):
             asked.cancel()
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("snapshot", "task_id", "item_id", "key", "attempt", "log"):
+        if name in ("snapshot", "task_id", "item_id", "key", "attempt", "version", "log"):
             return getattr(self._context, name)
         raise AttributeError(f"a blocking task context has no {name!r}")
 

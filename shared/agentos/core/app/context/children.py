@@ -28,7 +28,7 @@ class Children(Waits):
         new = NewChild(
             kind, given, title or kind, queue or (handler.queue if handler else "default"), priority,
             max_attempts or (handler.max_attempts if handler else 5),
-            timeout_s or (handler.timeout_s if handler else None),
+            timeout_s or (handler.timeout_s if handler else None), handler.version if handler else None,
         )  # fmt: skip
         await self._park_if_paused()
         return await self._run(children.spawn(self._scope, new, key))

@@ -29,13 +29,18 @@ class Work(Bound):
 
     async def expand(self, items: Sequence[Mapping[str, Any]]) -> int:
         """Add work items to this task: objects with `key`, `kind` and any of `payload`, `depends_on` (keys of items of
-        this task), `queue`, `max_attempts`, `timeout_s`. Returns how many were new.
+        this task), `queue`, `max_attempts`, `timeout_s`, `version` (default: of
+        this worker's handler of the kind). Returns how many were new.
 
         An item whose key the task already has is left as it is, so a handler that runs again may say the same again.
         Raises InvalidDependency: if an item has no key, or depends on one that the task does not have. LeaseLost,
         TaskCancelled.
         """
-        return await self._run(self._scope.expand(items))
+        return await self._run(self._scope.expand([self._versioned(item) for item in items]))
+
+    def _versioned(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        handler = self._guard.handler(item.get("kind", ""))
+        return item if handler is None else {"version": handler.version, **item}
 
     async def results(self) -> dict[str, Any]:
         """The results of the items that this one depends on, by their keys, in the order of the plan."""
