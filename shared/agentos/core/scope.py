@@ -6,7 +6,7 @@ a call has the same identity, the same records and the same rules in both worlds
 
 import hashlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
@@ -78,7 +78,7 @@ class ItemScope:
         self.branches = Branches()
         self.program = Program()
         self._stored_parts: set[str] = set()
-        self._seen: Counter[tuple[int, str, str]] = Counter()
+        self._seen: defaultdict[tuple[int, str, str], int] = defaultdict(int)
         self.joined: OpenTransaction | None = None
         """A transaction of the caller's own that holds this item's lease row until he ends it."""
 
@@ -134,7 +134,8 @@ class ItemScope:
     def take_back(self, ordinals: int, calls: Counter[tuple[int, str, str]]) -> None:
         """A transaction was rolled back: its checkpoints and unkeyed calls do not count."""
         self.ordinal -= ordinals
-        self._seen.subtract(calls)
+        for call, times in calls.items():
+            self._seen[call] -= times
 
     def tool(
         self, name: str, arguments: Any, *, key: str | None = None, policy: ToolPolicy | None = None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator
 
 from agentos.store.errors import InvalidArguments
 
@@ -21,7 +22,8 @@ class Parameters:
     plain: bool
     required: frozenset[str]
     known: frozenset[str]
-    adapters: dict[str, TypeAdapter[Any]]
+    validators: dict[str, Callable[[Any], Any]]
+    """Without the adapters around them, which take three times as long for a plain value."""
 
     def fit(self, payload: dict[str, Any]) -> bool:
         """Whether the names fit; asking the signature takes four times as long."""
@@ -40,8 +42,14 @@ def _parameters(function: Callable[..., Any]) -> Parameters:
         and all(each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY) for each in own),
         required=frozenset(each.name for each in own if each.default is each.empty),
         known=frozenset(each.name for each in own),
-        adapters={each.name: TypeAdapter(hints[each.name]) for each in own if each.name in hints},
+        validators={each.name: _validator(hints[each.name]) for each in own if each.name in hints},
     )
+
+
+def _validator(hint: Any) -> Callable[[Any], Any]:
+    adapter = TypeAdapter[Any](hint)
+    inner = adapter.validator  # not there yet for a type that names one defined later
+    return inner.validate_python if isinstance(inner, SchemaValidator) else adapter.validate_python
 
 
 def bind(kind: str, function: Callable[..., Any], payload: Any) -> dict[str, Any]:
@@ -62,15 +70,15 @@ def bind(kind: str, function: Callable[..., Any], payload: Any) -> dict[str, Any
             raise InvalidArguments(
                 f"the payload does not fit {kind!r}: {exc}", hint=f"its arguments are {signature_of(function)}"
             ) from exc
-    adapters = parameters.adapters
-    return {name: _checked(kind, name, value, adapters.get(name)) for name, value in payload.items()}
+    validators = parameters.validators
+    return {name: _checked(kind, name, value, validators.get(name)) for name, value in payload.items()}
 
 
-def _checked(kind: str, name: str, value: Any, adapter: TypeAdapter[Any] | None) -> Any:
-    if adapter is None:
+def _checked(kind: str, name: str, value: Any, validator: Callable[[Any], Any] | None) -> Any:
+    if validator is None:
         return value
     try:
-        return adapter.validate_python(value)
+        return validator(value)
     except ValidationError as exc:
         problem = exc.errors(include_input=False, include_url=False)[0]["msg"]
         raise InvalidArguments(

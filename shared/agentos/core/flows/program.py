@@ -6,7 +6,7 @@ one of the same checkpoint was not asked for yet, means that the program changed
 """
 
 import dataclasses
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Literal
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -28,7 +28,7 @@ class Program:
     def __init__(self, on_change: OnChange = "ask") -> None:
         self.on_change = on_change
         self._recorded: dict[str, RecordedCall] = {}
-        self._positions: Counter[int] = Counter()
+        self._positions: defaultdict[int, int] = defaultdict(int)
         self._asked: set[str] = set()
         self._free: set[int] = set()
 
