@@ -104,7 +104,7 @@ def test_a_commit_whose_reply_is_lost_is_stored_once(
 
 
 def test_a_refused_commit_leaves_the_step_for_another_try(manager: CheckpointManager, database_dsn: str) -> None:
-    held = TaskManager().create_task("held", kind="shell", task_id="task-124")
+    held = TaskManager().create_task("held", kind="shell", payload={"command": "date"}, task_id="task-124")
     step = manager.begin_step(held.task_id, "manual_checkpoint", {})
     with psycopg.connect(database_dsn, autocommit=True) as conn, LeaseManager(conn) as leases:
         lease = leases.acquire_lease(60)
@@ -140,7 +140,7 @@ def test_what_does_not_exist_is_named_with_the_fix(manager: CheckpointManager) -
 
 
 def test_an_item_of_the_task_may_be_named(manager: CheckpointManager, conn: psycopg.Connection[Any]) -> None:
-    TaskManager().create_task("items", task_id="task-124", items=[{"kind": "shell"}])
+    TaskManager().create_task("items", task_id="task-124", items=[{"kind": "shell", "payload": {"command": "date"}}])
     row = conn.execute("SELECT item_id FROM agentos.work_items").fetchone()
     assert row
     for name in (row[0], str(row[0])):
@@ -239,7 +239,7 @@ def test_evidence_that_is_false_is_stored_as_it_is(manager: CheckpointManager, t
 
 @pytest.fixture
 def held(manager: CheckpointManager, conn: psycopg.Connection[Any]) -> Any:
-    TaskManager().create_task("held", kind="shell", task_id="task-124")
+    TaskManager().create_task("held", kind="shell", payload={"command": "date"}, task_id="task-124")
     leases = LeaseManager(conn)
     lease = leases.acquire_lease(60)
     assert lease
