@@ -21,3 +21,8 @@ CREATE FUNCTION agentos.queues_of(p_items bigint[]) RETURNS text[] LANGUAGE sql 
     SELECT coalesce(array_agg(DISTINCT l.queue), '{}') FROM agentos.work_items w JOIN agentos.lanes l USING (lane)
      WHERE w.item_id = ANY (p_items)
 $$;
+
+-- The newest migration that was applied: what a probe compares with the one its process knows.
+CREATE FUNCTION agentos.schema_version() RETURNS integer LANGUAGE sql STABLE AS $$
+    SELECT coalesce(max(m.version), 0) FROM agentos.migrations m
+$$;

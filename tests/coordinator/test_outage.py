@@ -47,10 +47,10 @@ def test_it_goes_on_after_a_restart_of_the_database_and_its_probes_tell(
         migrate(conn)
     daemons.append(coordinator(dsn, "--health-port", "0"))
     port = json.loads(daemons[0].until_said('"health"'))["port"]
-    until(lambda: probe(port, "/ready") == 200)
+    until(lambda: probe(port, "/readyz") == 200)
     server.stop(force=True)
-    until(lambda: probe(port, "/ready") == 503)
-    assert probe(port, "/live") == 200
+    until(lambda: probe(port, "/readyz") == 503)
+    assert probe(port, "/livez") == 200
     assert probe(port, "/else") == 404
     server.ensure_running()
     db = Database(dsn)
@@ -59,7 +59,7 @@ def test_it_goes_on_after_a_restart_of_the_database_and_its_probes_tell(
     db.close()
     with connect(dsn) as conn:
         until(lambda: conn.execute("SELECT 1 FROM agentos.lease_ready").fetchone(), what="the lease is taken back")
-    until(lambda: probe(port, "/ready") == 200)
+    until(lambda: probe(port, "/readyz") == 200)
     assert daemons[0].process.poll() is None
 
 

@@ -63,17 +63,17 @@ def connections(pool: Pool) -> int:
 def test_probes_tell_whether_it_lives_and_whether_it_serves(pool: Pool) -> None:
     port = free_port()
     worker = pool.worker("--health-port", str(port), grace=30)
-    assert (probe(port, "/live"), probe(port, "/ready"), probe(port, "/else")) == (200, 200, 404)
+    assert (probe(port, "/livez"), probe(port, "/readyz"), probe(port, "/else")) == (200, 200, 404)
     handle = pool.submit("wait")
     pool.until_effect("waiting")
     with pool.db.connection() as locker, locker.transaction():
         locker.execute("SELECT 1 FROM agentos.workers FOR UPDATE")
-        until(lambda: probe(port, "/ready") == 503)
-        assert probe(port, "/live") == 200
-    until(lambda: probe(port, "/ready") == 200)
+        until(lambda: probe(port, "/readyz") == 503)
+        assert probe(port, "/livez") == 200
+    until(lambda: probe(port, "/readyz") == 200)
     worker.signal(signal.SIGTERM)
-    until(lambda: probe(port, "/ready") == 503)
-    assert probe(port, "/live") == 200
+    until(lambda: probe(port, "/readyz") == 503)
+    assert probe(port, "/livez") == 200
     pool.log.with_name("go").touch()
     assert handle.result(20) == "told"
     assert worker.ended() == 0

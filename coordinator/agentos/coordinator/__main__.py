@@ -1,18 +1,25 @@
 """`agentos-coordinator`, also `python -m agentos.coordinator`."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from agentos.coordinator.options import Options, parse_options
+from agentos.core.probe import healthcheck
 
 FAILED, UNUSABLE, NO_DATABASE = 1, 2, 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and say what went wrong in one message. Returns the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it runs, Ctrl-C just ends it, without a traceback
-    options = parse_options(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    if "--healthcheck" in given:
+        return healthcheck(given)
+    # Until it runs, a signal just ends it, without a traceback; as PID 1 a process without a handler never sees it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+    options = parse_options(given)
     # Here and below, for start-up: the drivers take most of a second to import, which --help does not need.
     from agentos.store.errors import AgentOSError, DatabaseError, InvalidInput  # noqa: PLC0415
 
@@ -37,12 +44,16 @@ def _run(options: Options) -> None:
     from agentos.store.settings import load_settings  # noqa: PLC0415  start-up
 
     settings = load_settings(
-        dsn=options.dsn, ttl_s=options.ttl_s, sweep_s=options.sweep_s, log_format="json" if options.json else None
+        dsn=options.dsn,
+        ttl_s=options.ttl_s,
+        sweep_s=options.sweep_s,
+        health_port=options.health_port,
+        log_format="json" if options.json else None,
     )
     configure_logs(settings.log_format, settings.log_level)
     if not options.once:
         asyncio.run(
-            Coordinator(settings, migrate=options.migrate, health_port=options.health_port).run(),
+            Coordinator(settings, migrate=options.migrate, health_port=settings.health_port).run(),
         )
         return
     swept = asyncio.run(sweep_once(settings, may_migrate=options.migrate))

@@ -52,7 +52,7 @@ class Coordinator:
             yield
             return
         async with HealthServer(self._pulse.live, self._pulse.ready).listening(self.health_port) as port:
-            log.info("health", port=port, paths=["/live", "/ready"])
+            log.info("health", port=port, paths=["/livez", "/readyz"])
             yield
 
     async def _work_until_stopped(self) -> None:
@@ -61,6 +61,7 @@ class Coordinator:
         await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if self._stopping:
+            self._pulse.stopping = True
             log.info("stopping")
             work.cancel()
         with suppress(asyncio.CancelledError):
@@ -88,8 +89,10 @@ class Coordinator:
                 target = await asyncio.to_thread(open_target, self.settings, may_migrate=self.migrate)
                 db = await AsyncDatabase.open(target.dsn, max_size=CONNECTIONS)
             except DatabaseUnavailable as error:
+                self._pulse.loop(database=False)
                 await self._rest(backoff, "starting", error)
             else:
+                self._pulse.db = db
                 log.info("coordinating", ttl_s=self.settings.ttl_s, sweep_s=self.settings.sweep_s, pid=os.getpid())
                 return db
 

@@ -15,7 +15,8 @@ _EPILOG = """\
 examples:
   agentos-coordinator                                  on the embedded database of this user
   agentos-coordinator --dsn postgresql://… --migrate   on your own server, its schema brought up to date first
-  agentos-coordinator --health-port 8080 --json        with probes at /live and /ready, and JSON logs
+  agentos-coordinator --health-port 8080 --json        with probes at /livez and /readyz, and JSON logs
+  agentos-coordinator --healthcheck                    asks that port as a container's health check; --ready: /readyz
   agentos-coordinator --once                           one sweep for a cron job or a look; prints what it did
 
 exit codes:
@@ -23,7 +24,8 @@ exit codes:
   2  an option or AGENTOS_* variable cannot be used
   3  the schema is missing, half migrated or newer than this version, or the embedded database cannot be started;
      with --once also: the database cannot be reached (without --once it keeps trying)
-  1  anything else"""
+  1  anything else; --healthcheck: it does not live (--ready: it is not ready)
+  130, 143  SIGINT, SIGTERM before it runs, or a second one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Options:
     health_port: int | None
     json: bool
     once: bool
+    healthcheck: bool = False
+    ready: bool = False
 
 
 def parse_options(argv: Sequence[str] | None = None) -> Options:
@@ -52,7 +56,14 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     sweep = "time between two sweeps (default: AGENTOS_SWEEP_S, else 1)"
     add("--sweep", dest="sweep_s", type=float, metavar="SECONDS", help=sweep)
     add("--migrate", action="store_true", help="bring the schema of the database up to date first")
-    add("--health-port", type=int, metavar="PORT", help="serve /live and /ready over HTTP; 0 picks a port and logs it")
+    port = "serve /livez and /readyz over HTTP; 0 picks a port and logs it (default: AGENTOS_HEALTH_PORT, else none)"
+    add("--health-port", type=int, metavar="PORT", help=port)
     add("--json", action="store_true", help="logs (and the report of --once) as JSON")
     add("--once", action="store_true", help="do one sweep, print what it did, and exit")
+    add(
+        "--healthcheck",
+        action="store_true",
+        help="ask the health port of this host and exit: 0 it lives, 1 it does not",
+    )
+    add("--ready", action="store_true", help="with --healthcheck: whether it is ready")
     return Options(**vars(parser.parse_args(argv)))

@@ -92,6 +92,7 @@ def _check(allowed: list[str], app: str | None) -> None:
 def _environment(dsn: str | None, *, as_json: bool) -> dict[str, str]:
     """What the children get: the DSN here, because a command line can be read by every user of the machine."""
     environment = dict(os.environ)
+    environment.pop("AGENTOS_HEALTH_PORT", None)  # one port cannot be that of two processes
     if dsn:
         environment["AGENTOS_DSN"] = dsn
     if as_json:

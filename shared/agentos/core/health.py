@@ -1,21 +1,79 @@
-"""A tiny HTTP server for probes: /live and /ready, 200 or 503, nothing else. No framework: it must start in no time."""
+"""A tiny HTTP server for probes: /livez and /readyz, 200 or 503, nothing else. No framework: it must start in no time.
+
+It answers on the process's own event loop, so that a loop that is blocked answers nobody: the probe's timeout is the
+verdict then. What it says of a loop that runs is why the process lives or is not ready, as one line of JSON.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 
-from agentos.store.errors import ConfigInvalid
+from agentos.core.process import monotonic
+from agentos.store.calls.workers import schema_version
+from agentos.store.connect import AsyncDatabase
+from agentos.store.errors import ConfigInvalid, DatabaseError
+from agentos.store.migrate import migrations
 
 READ_TIMEOUT_S = 2.0
+LOOK_S = 5.0
+"""The schema is looked at once in so many seconds, however often probes ask, and not at all while none does."""
+LOOK_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to a probe: yes if there is no reason against it. `age_s`: seconds since the loop last came round."""
+
+    reasons: tuple[str, ...] = ()
+    age_s: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the answer is 200."""
+        return not self.reasons
+
+    def body(self) -> str:
+        """One line of JSON: {"ok": bool, "reasons": [str], "loop_age_s": seconds, only of /livez}."""
+        age = {} if self.age_s is None else {"loop_age_s": round(self.age_s, 3)}
+        return json.dumps({"ok": self.ok, "reasons": list(self.reasons)} | age) + "\n"
+
+
+@dataclass(slots=True)
+class SchemaLook:
+    """Whether the database answers with the schema of this version; what it said is kept for `LOOK_S` seconds.
+
+    The functions of another version on the same tables are no reason against it: a rolling upgrade has both.
+    """
+
+    needed: int = field(default_factory=lambda: migrations()[-1].version)
+    _reason: str | None = None
+    _looked_at: float = field(default=-LOOK_S)
+
+    async def reason(self, db: AsyncDatabase) -> str | None:
+        """Why the process cannot serve; None: it can."""
+        if monotonic() - self._looked_at >= LOOK_S:
+            self._reason = await self._look(db)
+            # A "no" is asked again at once: who waits for the database wants to know when it is back.
+            self._looked_at = -LOOK_S if self._reason else monotonic()
+        return self._reason
+
+    async def _look(self, db: AsyncDatabase) -> str | None:
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                found = await db.run(schema_version())
+        except (DatabaseError, TimeoutError) as error:
+            return f"the database does not answer: {type(error).__name__}"
+        return None if found == self.needed else f"the schema is at version {found}, this agentos needs {self.needed}"
 
 
 @dataclass(frozen=True, slots=True)
 class HealthServer:
-    """`live`: false means restart me. `ready`: false means send me nothing. Both must answer at once."""
+    """`live`: no means restart me. `ready`: no means send me nothing."""
 
-    live: Callable[[], bool]
-    ready: Callable[[], bool]
+    live: Callable[[], Verdict]
+    ready: Callable[[], Awaitable[Verdict]]
     host: str = "0.0.0.0"  # noqa: S104  probes come from outside the container
 
     @contextlib.asynccontextmanager
@@ -29,20 +87,23 @@ class HealthServer:
             yield server.sockets[0].getsockname()[1]
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, TimeoutError, ValueError):
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             async with asyncio.timeout(READ_TIMEOUT_S):
-                line = await reader.readline()
-            status, body = self._response(line.split(b" ")[1:2])
+                # To the end of the headers: closing with some of them unread resets the connection under the answer.
+                request = await reader.readuntil(b"\r\n\r\n")
+            status, body = await self._response(request.split(b" ")[1:2])
             writer.write(
-                f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+                f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
                 f"Connection: close\r\n\r\n{body}".encode()
             )
             await writer.drain()
         writer.close()
 
-    def _response(self, path: list[bytes]) -> tuple[str, str]:
-        questions = {b"/live": self.live, b"/ready": self.ready}
-        question = questions.get(path[0]) if path else None
-        if question is None:
-            return "404 Not Found", "ask /live or /ready\n"
-        return ("200 OK", "ok\n") if question() else ("503 Service Unavailable", "no\n")
+    async def _response(self, path: list[bytes]) -> tuple[str, str]:
+        if path == [b"/livez"]:
+            verdict = self.live()
+        elif path == [b"/readyz"]:
+            verdict = await self.ready()
+        else:
+            return "404 Not Found", Verdict(("ask /livez or /readyz",)).body()
+        return "200 OK" if verdict.ok else "503 Service Unavailable", verdict.body()

@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr | None = None
     """Its key; sent as a bearer token. An endpoint without keys needs none."""
 
+    health_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """Port of the probes /livez and /readyz of a worker or coordinator; 0 picks one and logs it. Default: no probes."""
+
     log_format: LogFormat = "auto"
     """`json`, `console`, or `auto`: console on a terminal, JSON elsewhere."""
     log_level: LogLevel = "info"

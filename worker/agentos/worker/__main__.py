@@ -1,12 +1,23 @@
 """`agentos-worker`, also `python -m agentos.worker`."""
 
+import os
 import signal
+import sys
+
+from agentos.core.probe import healthcheck
 
 
 def main() -> None:
-    """The console script. Until it serves there is nothing to drain: Ctrl-C just ends it, without a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from agentos.worker.command import cli  # noqa: PLC0415  half a second of imports, in which Ctrl-C may come
+    """The console script. Until it serves there is nothing to drain: a signal just ends it, without a traceback.
+
+    SIGTERM needs a handler from the first moment: as PID 1 of a container a process without one never sees it, and
+    would be killed at the end of the container's grace, with whatever it had claimed by then.
+    """
+    if "--healthcheck" in sys.argv[1:]:
+        sys.exit(healthcheck(sys.argv[1:]))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+    from agentos.worker.command import cli  # noqa: PLC0415  half a second of imports, in which a signal may come
 
     cli()
 

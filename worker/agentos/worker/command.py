@@ -1,6 +1,6 @@
 """`agentos-worker`: claims work items and runs them until it is told to stop.
 
-Exit codes: 0 drained; 2 wrong usage or configuration; 3 the database cannot be used.
+Exit codes: see EXAMPLES, which --help prints.
 """
 
 import asyncio
@@ -35,6 +35,12 @@ Claims work items and runs them until it is told to stop.
 
 SIGTERM or Ctrl-C drains: nothing new is claimed, running handlers get --grace seconds to end or to reach a
 checkpoint, the rest is handed back. A second signal hands everything back now. Nothing is burnt either way.
+
+Exit codes: 0 drained. 2 an option, a variable or the app cannot be used. 3 the database cannot be used: a start does
+not wait for it, an outage later is waited out. 1 anything else. 130, 143 ended by SIGINT, SIGTERM before it served.
+
+As the health check of a container, without a shell or curl: agentos-worker --healthcheck (0: it lives, 1: it does not;
+with --ready: whether it serves), which asks the port of --health-port or AGENTOS_HEALTH_PORT.
 """
 
 
@@ -50,7 +56,10 @@ def worker(  # noqa: PLR0913, PLR0917  one parameter is one option: Typer reads 
     dsn: Annotated[str | None, typer.Option(help="Database; default AGENTOS_DSN, else the embedded one.")] = None,
     migrate: Annotated[bool, typer.Option("--migrate", help="Bring the schema to this version first.")] = False,
     listen: Annotated[bool, typer.Option(help="Be woken by NOTIFY; --no-listen for PgBouncer: poll only.")] = True,
-    health_port: Annotated[int | None, typer.Option(help="Serve /live and /ready on this port.")] = None,
+    health_port: Annotated[
+        int | None,
+        typer.Option(help="Serve /livez and /readyz over HTTP; 0 picks one. Default: AGENTOS_HEALTH_PORT, else none."),
+    ] = None,
     ttl: Annotated[
         float | None, typer.Option(help="Seconds without a beat until it counts as dead. Default 15.")
     ] = None,
@@ -58,19 +67,33 @@ def worker(  # noqa: PLR0913, PLR0917  one parameter is one option: Typer reads 
     poll: Annotated[float | None, typer.Option(help="Seconds between looks for work when idle. Default 1.")] = None,
     grace: Annotated[float | None, typer.Option(help="Seconds for running handlers at the end. Default 25.")] = None,
     label: Annotated[str | None, typer.Option(help="A name for people; never an identity.")] = None,
+    healthcheck: Annotated[
+        bool,
+        typer.Option("--healthcheck", help="Ask the health port of this host and exit: 0 it lives, 1 it does not."),
+    ] = False,
+    ready: Annotated[bool, typer.Option("--ready", help="With --healthcheck: whether it serves.")] = False,
     solo: Annotated[bool, typer.Option("--solo", hidden=True)] = False,
 ) -> None:
     """Parse, check, serve."""
+    if healthcheck or ready:  # --healthcheck is answered before this module is imported
+        raise typer.BadParameter("--ready goes with --healthcheck, and both only with agentos-worker itself")
     try:
         settings = load_settings(
-            dsn=dsn, concurrency=concurrency, prefetch=prefetch, ttl_s=ttl, beat_s=beat, poll_s=poll, grace_s=grace
+            dsn=dsn,
+            concurrency=concurrency,
+            prefetch=prefetch,
+            ttl_s=ttl,
+            beat_s=beat,
+            poll_s=poll,
+            grace_s=grace,
+            health_port=health_port,
         )
         configure_logs(settings.log_format, settings.log_level)
         _require_known(allow_kind or [])
         options = Options(
             settings=settings, app=load_app(app), queues=tuple(queue or ["default"]), allow_shell="shell" in
             (allow_kind or []),
-            listen=listen and not solo, solo=solo, health_port=None if solo else health_port, label=label,
+            listen=listen and not solo, solo=solo, health_port=None if solo else settings.health_port, label=label,
             child_argv=None if solo else tuple(sys.argv[1:]), app_reference=app,
         )  # fmt: skip
         uvloop.run(_serve(options, may_migrate=migrate))

@@ -1,16 +1,43 @@
-"""Two questions an orchestrator asks: is the loop alive (/live), and can it serve (/ready)."""
+"""Two questions an orchestrator asks: is the loop alive (/livez), and can it serve (/readyz)."""
 
 import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from agentos.core.health import HealthServer
+from agentos.core.health import HealthServer, SchemaLook, Verdict
+from agentos.core.logs import get_logger
 
 if TYPE_CHECKING:
     from agentos.worker.process import Worker
 
+log = get_logger(__name__)
+
 LIVE_S = 30.0
-"""A loop that has not run for this long is not coming back. A database outage is no reason to restart a fleet."""
+"""An event loop that has not run for this long is not coming back."""
+TURN_S = 120.0
+"""Longer than a database call may take (60 s, and 10 s to connect): an outage is no reason to restart a fleet."""
+
+
+def live(worker: "Worker") -> Verdict:
+    """Whether the event loop runs, and the pump comes round on it: not when the database last answered."""
+    vitals = worker.vitals
+    turn_s = max(TURN_S, 2 * worker.options.settings.ttl_s)
+    reasons = []
+    if vitals.loop_age_s >= LIVE_S:
+        reasons.append(f"the event loop has not run for {vitals.loop_age_s:.0f} s")
+    if not worker.stopping.is_set() and vitals.turn_age_s >= turn_s:  # a drain ends by its own grace
+        reasons.append(f"no turn for {vitals.turn_age_s:.0f} s")
+    return Verdict(tuple(reasons), max(vitals.loop_age_s, 0.0))
+
+
+async def ready(worker: "Worker", look: SchemaLook) -> Verdict:
+    """Whether it claims: not draining, beating, and on the schema of this version."""
+    if worker.stopping.is_set():
+        return Verdict(("draining",))
+    if not worker.vitals.trusted:
+        return Verdict(("no beat has reached the database lately",))
+    reason = await look.reason(worker.db)
+    return Verdict((reason,) if reason else ())
 
 
 @contextlib.asynccontextmanager
@@ -20,9 +47,7 @@ async def serve_health(worker: "Worker") -> AsyncIterator[None]:
     if port is None:
         yield
         return
-    server = HealthServer(
-        live=lambda: worker.vitals.loop_age_s < LIVE_S,
-        ready=lambda: worker.vitals.trusted and not worker.stopping.is_set(),
-    )
-    async with server.listening(port):
+    look = SchemaLook()
+    async with HealthServer(lambda: live(worker), lambda: ready(worker, look)).listening(port) as listening:
+        log.info("health", port=listening, paths=["/livez", "/readyz"])
         yield

@@ -97,6 +97,11 @@ class Worker:
             await self._db.close()
             self._sync_db.close()
 
+    @property
+    def db(self) -> AsyncDatabase:
+        """The database, once `run` has opened it."""
+        return self._db
+
     def wake(self) -> None:
         """Look for work now."""
         self.held.changed.set()
@@ -180,6 +185,7 @@ class Worker:
     async def _pump_until_stopped(self) -> None:
         idle_since = monotonic()
         while not self.stopping.is_set():
+            self.vitals.turned()
             try:
                 claimed = await self._turn(self._presence or await self._appear())
                 self._pause = 0.1

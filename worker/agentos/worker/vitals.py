@@ -32,7 +32,7 @@ class Vitals:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._ticked = monotonic()
+        self._ticked = self._turned = monotonic()
         self._interrupted_at = 0.0
         self._stop = threading.Event()
         self.heartbeat: Heartbeat | None = None
@@ -54,6 +54,15 @@ class Vitals:
     def loop_age_s(self) -> float:
         """Seconds since the event loop last ran: what liveness means."""
         return monotonic() - self._ticked
+
+    @property
+    def turn_age_s(self) -> float:
+        """Seconds since the pump last came round."""
+        return monotonic() - self._turned
+
+    def turned(self) -> None:
+        """The pump came round, whatever the database answered."""
+        self._turned = monotonic()
 
     def lag_ms(self) -> int:
         """How late the loop is, for the beat to report."""

@@ -54,6 +54,11 @@ class BlockedLease:
     query: str | None
 
 
+def schema_version() -> Call[int]:
+    """The number of the newest migration that was applied. Raises SchemaMissing: if there is no schema any more."""
+    return Call("SELECT agentos.schema_version() AS version", (), lambda rows: int(rows[0]["version"]))
+
+
 def register_worker(
     worker_id: int, *, label: str, host: str, pid: int, process: str, version: str, role: str, ttl_s: float, serves: str
 ) -> Call[None]:
