@@ -66,4 +66,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         help="ask the health port of this host and exit: 0 it lives, 1 it does not",
     )
     add("--ready", action="store_true", help="with --healthcheck: whether it is ready")
-    return Options(**vars(parser.parse_args(argv)))
+    options = Options(**vars(parser.parse_args(argv)))
+    if options.healthcheck or options.ready:  # --healthcheck is answered before this is called
+        parser.error("--ready goes with --healthcheck, and both only with agentos-coordinator itself")
+    return options
