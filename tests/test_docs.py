@@ -32,7 +32,7 @@ from agentos.core.llm import prices
 from agentos.core.task import TaskManager
 from agentos.store.calls import budgets
 from agentos.store.connect import connect
-from agentos.testing import Pool
+from agentos.testing import Pool, crash_at
 from agentos.testing.crashtest import SCENARIOS
 from agentos.testing.databases import Databases
 from agentos.worker.command import cli as worker_cli
@@ -170,6 +170,17 @@ def checkpoints(page: Played) -> None:
     assert page.names["manager"].verify_checkpoint(page.names["checkpoint"].checkpoint_id)
 
 
+def evidence(page: Played) -> None:
+    page.rest()
+    handle = page.app.submit("write")
+    with crash_at("after:commit_checkpoint"):
+        page.drain()
+    page.drain()
+    assert handle.result(0) == "(car (list 1 2))"
+    (check,) = handle.verdicts()
+    assert [claim.evidence_type for claim in check.claims] == ["artifact_exists", "balanced"]
+
+
 def idempotency(page: Played) -> None:
     from agentos.core.idempotency import LLMOutputCache, ToolLedger  # noqa: PLC0415  the names that the page uses
 
@@ -191,6 +202,7 @@ def leases(page: Played) -> None:
 
 PLAYED: dict[str, Callable[[Played], None]] = {
     "README.md": first_agent,
+    "checkpoints-and-evidence.md": evidence,
     "llm.md": model_calls,
     "progress.md": progress,
     "rewind.md": rewind,

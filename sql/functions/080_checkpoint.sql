@@ -101,6 +101,12 @@ CREATE FUNCTION agentos.note_resume(p_item bigint, p_worker bigint, p_token uuid
                         (SELECT attempt FROM agentos.lease_held WHERE item_id = p_item), p_worker, p_data::json)
 $$;
 
+-- A check of evidence and its verdict. Appended without a fence: it decides nothing, and it was made, whoever made it.
+CREATE FUNCTION agentos.keep_verdict(p_task text, p_item bigint, p_worker bigint, p_attempt integer, p_data text)
+RETURNS void LANGUAGE sql AS $$
+    SELECT agentos.note(p_task, p_item, 'evidence_checked', p_attempt, p_worker, p_data::json)
+$$;
+
 -- What the ledger recorded for COMMAND_EXIT evidence: for this command, or the newest call before p_before.
 CREATE FUNCTION agentos.recorded_exit(p_task text, p_command text, p_before timestamptz)
 RETURNS TABLE (tool_name text, command text, exit_code integer, finished_at timestamptz) LANGUAGE sql AS $$

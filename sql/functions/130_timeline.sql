@@ -6,6 +6,13 @@ RETURNS TABLE (at timestamptz, event text, item_id bigint, attempt integer, work
       FROM agentos.events e WHERE e.task_id = p_task ORDER BY e.xact DESC, e.seq DESC LIMIT p_limit
 $$;
 
+-- Newest first.
+CREATE FUNCTION agentos.task_verdicts(p_task text, p_limit integer)
+RETURNS TABLE (at timestamptz, item_id bigint, attempt integer, worker_id bigint, data text) LANGUAGE sql AS $$
+    SELECT e.at, e.item_id, e.attempt, e.worker_id, e.data::text FROM agentos.events e
+     WHERE e.task_id = p_task AND e.event = 'evidence_checked' ORDER BY e.xact DESC, e.seq DESC LIMIT p_limit
+$$;
+
 -- The superseded ones too; of the snapshot only its size, which may be megabytes.
 CREATE FUNCTION agentos.task_checkpoints(p_task text, p_limit integer)
 RETURNS TABLE (sequence_number bigint, item_id bigint, ordinal integer, checkpoint_type text, snapshot_bytes integer,

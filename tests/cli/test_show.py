@@ -10,6 +10,7 @@ from tests.cli.conftest import Command
 from tests.cli.pool import HandWorker
 from tests.coordinator.daemon import until
 
+from agentos.core.checkpoints import CheckpointManager
 from agentos.core.evidence import Evidence, EvidencePack, EvidenceType
 from agentos.core.process import host
 from agentos.store.calls import cache, checkpoints, items, ledger, tasks, workers
@@ -113,6 +114,25 @@ def test_evidence_is_checked_again_when_asked(agentos: Command, db: Database, tm
     assert refuted.returncode == 1
     assert "does not hold" in refuted.stdout
     assert shown(agentos, "--verify")["checkpoints"][0]["verdict"]["holds"] is False
+
+
+def test_the_log_of_checks_is_shown_and_looking_adds_nothing_to_it(
+    agentos: Command, db: Database, tmp_path: Path
+) -> None:
+    artifact = tmp_path / "artifact"
+    artifact.write_text("x")
+    eventful(db, artifact)
+    agentos("show", "task-1", "--verify")
+    assert json.loads(agentos("show", "task-1", "--verdicts", "--json").stdout)["verdicts"] == []
+    artifact.unlink()
+    assert not CheckpointManager(db).verify_checkpoint("task-1#1")
+    (check,) = json.loads(agentos("show", "task-1", "--verdicts", "--json").stdout)["verdicts"]
+    assert (check["sequence_number"], check["holds"], check["host"]) == (1, False, host())
+    assert check["claims"][0]["evidence_type"] == "artifact_exists"
+    told = agentos("show", "task-1", "--verdicts").stdout
+    assert "checkpoint 1" in told
+    assert "does not hold" in told
+    assert agentos("show", "nobody", "--verdicts").returncode == 5
 
 
 def test_a_superseded_checkpoint_is_told_with_its_reason_and_fails_nothing(

@@ -44,7 +44,7 @@ class Held:
         lease = more.pop("lease", self.lease())
         return call_tool(
             identity, lease, self.worker.worker_id, policy or ToolPolicy(), execute or self.count,
-            verify=lambda _: HOLDS, **more,
+            verify=lambda *_: HOLDS, **more,
         )  # fmt: skip
 
     def count(self, *_: Any) -> dict[str, int]:

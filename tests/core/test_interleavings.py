@@ -78,7 +78,7 @@ async def attempt(
     (item,) = db.run(items.claim_task(worker.worker_id, worker.epoch, task_id, 1))
     scope = ItemScope(
         item, Lease(worker.fence(item), item.task_id, item.attempt),
-        verify_row=lambda _: HOLDS, verify=lambda _: HOLDS,
+        verify_row=lambda _: HOLDS, verify=lambda *_: HOLDS,
     )  # fmt: skip
 
     async def effect(call: ToolCall, argument: Any) -> Any:

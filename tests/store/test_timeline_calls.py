@@ -6,6 +6,7 @@ from tests.drivers import Driver
 from tests.store import engine
 
 from agentos.store.calls import cache, checkpoints, items, ledger, tasks, timeline, waits, workers
+from agentos.store.canonical import canonical_text
 
 
 def test_a_tasks_timeline_tells_everything_in_the_order_it_happened(runner: Driver, clock: Any) -> None:
@@ -31,6 +32,26 @@ def test_a_tasks_timeline_tells_everything_in_the_order_it_happened(runner: Driv
     first, second = runner.run(timeline.task_checkpoints("task-1"))
     assert (first.sequence_number, first.snapshot_bytes, first.evidence, first.attempt) == (1, 2, [{"e": 1}], 1)
     assert (second.superseded_reason, second.superseded_at is None) == ("the file is gone", False)
+
+
+def test_checks_of_evidence_are_kept_without_a_fence_and_read_oldest_first(runner: Driver) -> None:
+    engine.submit(runner)
+    claim = {
+        "place": 0,
+        "evidence_type": "db_row",
+        "description": "d",
+        "holds": False,
+        "reason": "no row",
+        "took_s": 0.5,
+    }
+    found = {"host": "h", "holds": False, "reason": "0 of 1 hold", "claims": [claim], "more": 2}
+    runner.run(checkpoints.keep_verdict("task-1", None, None, None, canonical_text({"sequence_number": 3, **found})))
+    runner.run(checkpoints.keep_verdict("task-1", 1, 7, 2, canonical_text({"call": "bash(ls)", **found})))
+    first, second = runner.run(timeline.task_verdicts("task-1"))
+    assert (first.sequence_number, first.call, first.attempt, first.host, first.more) == (3, None, None, "h", 2)
+    assert (second.sequence_number, second.call, second.attempt, second.worker_id) == (None, "bash(ls)", 2, 7)
+    assert first.claims == (timeline.CheckedClaim(0, "db_row", "d", False, "no row", 0.5),)
+    assert runner.run(timeline.task_verdicts("task-1", 1)) == (second,)
 
 
 def test_a_tasks_prompts_and_questions_are_told(runner: Driver) -> None:

@@ -12,6 +12,8 @@ from tests.worker.pool import Sweeping
 from agentos.core.app import App, TaskContext, ToolCall
 from agentos.core.evidence import Evidence, EvidenceType
 from agentos.store.errors import TaskFailed
+from agentos.testing import pool
+from agentos.testing.crash import crash_at
 
 Conn = psycopg.Connection[Any]
 Again = ValueError("again, please")
@@ -190,3 +192,62 @@ async def test_arguments_that_do_not_fit_the_handler_burn_no_retries(
     assert "argument 'depth'" in errors[0]
     assert all("does not fit" in error for error in errors[1:])
     assert conn.execute("SELECT DISTINCT attempt FROM agentos.outcomes").fetchall() == [(1,)]
+
+
+async def test_every_check_is_kept_with_who_made_it_and_a_claim_of_the_apps_own_is_checked_like_any(
+    database_dsn: str, hurrying: Sweeping, tmp_path: Path
+) -> None:
+    app, seen = App(dsn=database_dsn), list[Any]()
+
+    @app.evidence("resume_says")
+    async def says(evidence: Evidence) -> tuple[bool, str]:
+        return bool(evidence.expected["holds"]), "asked"
+
+    @app.task("writer")
+    async def writer(ctx: TaskContext) -> str:
+        seen.append(ctx.snapshot)
+        if ctx.attempt == 1:
+            for n, holds in enumerate([True, True, False, False], start=1):
+                claims = [Evidence("resume_says", f"claim {n}", {"holds": holds})]
+                if n == 3:
+                    claims += written(tmp_path / "there", "x")
+                await ctx.checkpoint("iteration_end", n, claims)
+            raise Again
+        return "done"
+
+    handle = app.submit("writer")
+    async with serving(app, database_dsn):
+        assert await outcome(handle) == "done"
+    assert seen == [None, 2]
+    checks = await handle.averdicts()
+    assert [(each.sequence_number, each.holds, each.reason) for each in checks] == [
+        (4, False, "0 of 1 hold: claim 4: asked"), (3, False, "1 of 2 hold: claim 3: asked"), (2, True, "1 of 1 hold"),
+    ]  # fmt: skip
+    assert {(each.attempt, each.worker_id is None, each.item_id is None) for each in checks} == {(2, False, False)}
+    assert [(claim.place, claim.evidence_type, claim.holds) for claim in checks[1].claims] == [
+        (0, "resume_says", False), (1, "artifact_exists", True),
+    ]  # fmt: skip
+
+
+def test_a_worker_that_dies_amid_its_checks_decides_nothing(agentos_pool: pool.Pool, tmp_path: Path) -> None:
+    app = App(dsn=agentos_pool.dsn)
+
+    @app.task("writer")
+    async def writer(ctx: TaskContext) -> str:
+        if ctx.snapshot is None:
+            await ctx.checkpoint("iteration_end", "one", written(tmp_path / "a", "x"))
+            await ctx.checkpoint("iteration_end", "two", written(tmp_path / "b", "x"))
+            (tmp_path / "b").unlink()
+            raise Again
+        return str(ctx.snapshot)
+
+    handle = app.submit("writer")
+    agentos_pool.drain(app)
+    agentos_pool.clock.advance(60)
+    with crash_at("after:keep_verdict"):
+        assert agentos_pool.drain(app).killed
+    assert [(each.sequence_number, each.holds) for each in handle.verdicts()] == [(2, False)]
+    assert agentos_pool.rows("SELECT 1 FROM agentos.checkpoints WHERE superseded_at IS NOT NULL") == []
+    agentos_pool.drain(app, skip_waits=True)
+    assert handle.result(0) == "one"
+    assert [(each.attempt, each.sequence_number) for each in handle.verdicts()] == [(2, 2), (3, 2), (3, 1)]

@@ -13,16 +13,20 @@ from agentos.cli.exits import FAILED, OK
 from agentos.cli.options import AsJson, Dsn, TaskId
 from agentos.cli.output import compact, duration, gist, out, print_json, print_table, size, styled
 from agentos.cli.story import Attempt, Story, tell
+from agentos.store.calls import timeline
 from agentos.store.calls.blobs import task_bytes
 from agentos.store.calls.checkpoints import require_item
 from agentos.store.calls.ledger import LedgerEntry
-from agentos.store.calls.timeline import Approval, CheckpointSummary, Event
+from agentos.store.calls.timeline import Approval, CheckedEvidence, CheckpointSummary, Event
 
 
 def show(
     task: TaskId,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check the checkpoints' evidence again, here and now; 1 if some fails.")
+    ] = False,
+    verdicts: Annotated[
+        bool, typer.Option("--verdicts", help="Only the log of the checks of its evidence: who looked, and found what.")
     ] = False,
     sizes: Annotated[bool, typer.Option("--bytes", help="Only what its records take.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many records of each kind.")] = 200,
@@ -39,8 +43,11 @@ def show(
     Examples:
       agentos show task-123
       agentos show task-123 --verify
+      agentos show task-123 --verdicts
       agentos show task-123 --json | jq .tool_calls
     """
+    if verdicts:
+        return _print_verdicts(task, limit, dsn, as_json=json)
     if sizes:
         return _print_bytes(task, dsn, as_json=json)
     with opened(dsn) as db:
@@ -59,6 +66,40 @@ def _print_bytes(task: str, dsn: str | None, *, as_json: bool) -> None:
     if as_json:
         return print_json({"task_id": task, "bytes": lines})
     return print_table(("what", "records", "bytes"), [(line.what, line.count, size(line.bytes)) for line in lines])
+
+
+def _print_verdicts(task: str, limit: int, dsn: str | None, *, as_json: bool) -> None:
+    with opened(dsn) as db:
+        db.run(require_item(task, None))
+        checks = db.run(timeline.task_verdicts(task, limit))
+    if as_json:
+        return print_json({"task_id": task, "verdicts": [asdict(check) for check in checks]})
+    columns = ("at", "of", "attempt", "host", "claim", "verdict", "reason", "took")
+    return print_table(columns, [row for check in checks for row in _check(check)], title="Checks of evidence")
+
+
+def _check(check: CheckedEvidence) -> Iterator[tuple[object, ...]]:
+    """A line for the checkpoint or call, and one below it for each claim."""
+    of = check.call if check.sequence_number is None else f"checkpoint {check.sequence_number}"
+    yield check.at, of, check.attempt or "", check.host, "", _verdict(check.holds), compact(check.reason, 200), ""
+    for claim in check.claims:
+        name = claim.description or claim.evidence_type
+        yield (
+            "",
+            "",
+            "",
+            "",
+            compact(name, 60),
+            _verdict(claim.holds),
+            compact(claim.reason, 200),
+            duration(claim.took_s),
+        )
+    if check.more:
+        yield "", "", "", "", f"{check.more} more", "holds" if check.holds else "", "", ""
+
+
+def _verdict(holds: bool) -> str:
+    return "holds" if holds else "does not hold"
 
 
 def _refuted(story: Story) -> bool:
@@ -148,7 +189,7 @@ def _checkpoint(story: Story, each: CheckpointSummary) -> tuple[object, ...]:
     if each.superseded_at:
         state, reason = "superseded", each.superseded_reason
     elif verdict:
-        state, reason = "holds" if verdict.holds else "does not hold", verdict.reason
+        state, reason = _verdict(verdict.holds), verdict.reason
     else:
         state, reason = "stored", ""
     claims = each.evidence.get("evidence_list", ()) if isinstance(each.evidence, dict) else ()
@@ -209,5 +250,8 @@ def _event(event: Event) -> str:
             return f"{attempt} resumed from checkpoint {data.get('sequence_number')} on {data.get('host')}"
         case "checkpoint_superseded":
             return f"checkpoint {data.get('sequence_number')} superseded: {compact(data.get('reason', ''), 150)}"
+        case "evidence_checked":
+            of = data.get("call") or f"checkpoint {data.get('sequence_number')}"
+            return f"{of} {_verdict(data['holds'])} on {data.get('host')}: {compact(data.get('reason', ''), 120)}"
         case _:
             return f"{event.event} {compact(data, 150) if data else ''}".strip()

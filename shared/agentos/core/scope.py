@@ -41,7 +41,7 @@ CHECKPOINT_TYPES = (
 SNAPSHOT_LIMIT = 8 * 1024 * 1024
 
 VerifyRow = Callable[[CheckpointRow], PackVerdict]
-VerifyEvidence = Callable[[Sequence[Evidence]], PackVerdict]
+VerifyEvidence = Callable[[Sequence[Evidence], str], PackVerdict]
 
 
 def check_checkpoint_type(checkpoint_type: str) -> str:
@@ -219,7 +219,7 @@ class ItemScope:
 
     def check(self, evidence: Sequence[Evidence]) -> Flow[PackVerdict]:
         """Whether claims hold now, on this host, as replay and resume would judge them."""
-        verdict: PackVerdict = yield from invoke(self._verify, evidence)
+        verdict: PackVerdict = yield from invoke(self._verify, evidence, f"{self.item.kind} item")
         return verdict
 
     def expand(self, new_items: Sequence[Mapping[str, Any]]) -> Flow[int]:

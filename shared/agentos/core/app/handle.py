@@ -12,9 +12,10 @@ from agentos.core.flows.patience import insist
 from agentos.core.process import monotonic
 from agentos.core.wake import waker_of
 from agentos.store.calls import coordinator, tasks, timeline, waits, workers
+from agentos.store.calls.checkpoints import require_item
 from agentos.store.calls.stream import BEGINNING, StreamEvent, stream
 from agentos.store.calls.tasks import TaskProgress
-from agentos.store.calls.timeline import Approval
+from agentos.store.calls.timeline import Approval, CheckedEvidence
 from agentos.store.canonical import canonical_text
 from agentos.store.connect import Database
 from agentos.store.errors import InvalidInput, TaskCancelled, TaskFailed, TaskTimeout
@@ -113,6 +114,15 @@ class TaskHandle(Operations):
         Raises NotRetryable: if nothing waits for this answer. SeveralQuestions, StaleAnswer, UnknownOption.
         """
         drive(self.db, answer(self.task_id, approved, by, option, question_id, shown_sha256))
+
+    def verdicts(self, limit: int = 1000) -> tuple[CheckedEvidence, ...]:
+        """The newest `limit` checks of the task's evidence and what each found, oldest first. Raises UnknownTask."""
+        self.db.run(require_item(self.task_id, None))
+        return self.db.run(timeline.task_verdicts(self.task_id, limit))
+
+    async def averdicts(self, limit: int = 1000) -> tuple[CheckedEvidence, ...]:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.verdicts, limit)
 
     def _results(self) -> dict[str, Any]:
         rows = self.db.run(tasks.task_items(self.task_id))

@@ -24,7 +24,7 @@ from agentos.core.app.submission import (
     write_on,
 )
 from agentos.core.budget import Budget
-from agentos.core.evidence import Evidence
+from agentos.core.evidence import Evidence, custom
 from agentos.core.flows.program import OnChange
 from agentos.core.flows.tools import ToolPolicy
 from agentos.core.llm.prices import use_prices
@@ -132,6 +132,21 @@ class App:
 
         def register(function: F) -> F:
             self.tools[name] = Tool(name, tool_function(function), policy)
+            return function
+
+        return register
+
+    def evidence(self, name: str) -> Callable[[F], F]:
+        """Register how `Evidence(name, description, expected)` is checked: `f(evidence)`, async or plain, looks at the
+        world and returns True, False, or (bool, reason). It must only read, and answer within
+        AGENTOS_EVIDENCE_TIMEOUT_S: one that does not, raises, or answers with something else means that the claim does
+        not hold. For this process; a worker without it refuses the claim, and says so.
+
+        Raises ConfigInvalid: if the name is none (`[a-z][a-z0-9_]*`), built in, or another function's.
+        """
+
+        def register(function: F) -> F:
+            custom.register(name, function)
             return function
 
         return register

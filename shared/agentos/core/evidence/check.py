@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from agentos.core.evidence.claim import Evidence, EvidenceType
 from agentos.core.evidence.command import command_exit
+from agentos.core.evidence.custom import custom
 from agentos.core.evidence.files import artifact_exists, file_sha256
 from agentos.core.evidence.pack import EvidencePack
 from agentos.core.evidence.postgres import postgres_row
@@ -12,6 +13,7 @@ from agentos.core.evidence.stamp import elsewhere
 from agentos.core.evidence.urls import url_exists, url_sha256
 from agentos.core.evidence.verdict import PackVerdict, Refuted, Verdict, judge
 from agentos.core.evidence.world import World
+from agentos.core.process import monotonic
 from agentos.store.urls import is_remote
 
 
@@ -21,15 +23,27 @@ def check(evidence: Evidence, world: World) -> Verdict:
     Raises DatabaseUnavailable: if the connection is lost, and OSError: if this process is out of memory or file
     descriptors. Nothing was found out then, and no checkpoint may be given up for it.
     """
+    began = monotonic()
     try:
-        return Verdict(evidence, True, _CHECKS[evidence.evidence_type](evidence, world))
+        holds, reason = True, _check_of(evidence)(evidence, world)
     except Refuted as refuted:
-        return Verdict(evidence, False, f"{refuted}{elsewhere(evidence)}")
+        holds, reason = False, f"{refuted}{elsewhere(evidence)}"
+    return Verdict(evidence, holds, _storable(reason), took_s=monotonic() - began)
 
 
 def check_pack(pack: EvidencePack, world: World) -> PackVerdict:
     """Whether `pack` holds in `world` now; every claim is checked, so that all reasons are known. Raises as `check`."""
     return judge(pack, [check(evidence, world) for evidence in pack.evidence_list])
+
+
+def _storable(reason: str) -> str:
+    """Without what no text column takes: a reason may quote a file's name, or what the app's own check said."""
+    return reason.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def _check_of(evidence: Evidence) -> Callable[[Evidence, World], str]:
+    kind = evidence.evidence_type
+    return _CHECKS[kind] if isinstance(kind, EvidenceType) else custom
 
 
 def _row(evidence: Evidence, world: World) -> str:

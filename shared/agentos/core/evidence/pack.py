@@ -62,8 +62,8 @@ class EvidencePack:
         }
 
     @classmethod
-    def from_json(cls, data: object) -> Self:
-        """The pack that `as_json` gave; all but `evidence_list` may be left out.
+    def from_json(cls, data: object, *, stored: bool = False) -> Self:
+        """The pack that `as_json` gave; all but `evidence_list` may be left out. `stored`: as in `Evidence.from_json`.
 
         Raises InvalidEvidence: if it is no well-formed pack.
         """
@@ -72,7 +72,7 @@ class EvidencePack:
         if unknown := [key for key in data if key not in _FIELDS]:
             raise InvalidEvidence(f"an evidence pack has no field {unknown[0]!r}", hint=f"it has {', '.join(_FIELDS)}")
         return cls(
-            [Evidence.from_json(each) for each in data["evidence_list"]],
+            [Evidence.from_json(each, stored=stored) for each in data["evidence_list"]],
             require_all=data.get("require_all"),
             allow_partial=data.get("allow_partial", False),
             min_verified=data.get("min_verified"),

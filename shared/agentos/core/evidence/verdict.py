@@ -15,12 +15,15 @@ class Refuted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether one claim holds, and why. `checked_at` is this host's clock: for people, nothing is decided by it."""
+    """Whether one claim holds, and why. `checked_at` is this host's clock: for people, nothing is decided by it.
+    `took_s`: seconds.
+    """
 
     evidence: Evidence
     holds: bool
     reason: str
     checked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    took_s: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as plain data, for events and `--json`."""
@@ -29,6 +32,7 @@ class Verdict:
             "holds": self.holds,
             "reason": self.reason,
             "checked_at": self.checked_at.isoformat(),
+            "took_s": round(self.took_s, 6),
         }
 
 
@@ -64,5 +68,5 @@ def judge(pack: EvidencePack, verdicts: Sequence[Verdict]) -> PackVerdict:
 
 
 def _named(verdict: Verdict) -> str:
-    name = verdict.evidence.description or verdict.evidence.evidence_type.value
+    name = verdict.evidence.description or str(verdict.evidence.evidence_type)
     return f"{name}: {verdict.reason}"

@@ -26,7 +26,7 @@ def check_expected(kind: str, expected: dict[str, Any]) -> None:
 def check_metadata(kind: str, metadata: dict[str, Any]) -> None:
     """Raises InvalidEvidence: if a key that the check reads is of a wrong type. Other keys are the caller's own."""
     for key, value in metadata.items():
-        if key in _METADATA and (complaint := _METADATA[key](value)):
+        if key in (_METADATA if kind in _KEYS else _OF_ALL) and (complaint := _METADATA[key](value)):
             raise InvalidEvidence(f"metadata[{key!r}] of {kind} evidence {complaint}, it is {_shown(value)}")
     if kind == "COMMAND_EXIT" and metadata.get("rerun") and "command" not in metadata:
         raise InvalidEvidence("evidence that asks to rerun names no command", hint='add metadata["command"]')
@@ -86,6 +86,8 @@ _METADATA: dict[str, Complaint] = {
     "db_path": _text,
     "made_on": _made_on,
 }
+_OF_ALL = ("made_on",)
+"""Those that mean something for types of the app's own, too."""
 
 
 def is_sha256(text: str) -> bool:

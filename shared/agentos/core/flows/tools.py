@@ -36,7 +36,8 @@ from agentos.store.run import Flow, Sleep, find_out, invoke
 TOOL_EXPIRES_S = 30 * 86400.0
 """Seconds for which a record is replayed to callers without a lease: 30 days."""
 
-Verify = Callable[[Sequence[Evidence]], PackVerdict]
+Verify = Callable[[Sequence[Evidence], str], PackVerdict]
+"""Checks claims; the text says whose they are, for the log of verdicts."""
 Produces = Sequence[Evidence] | Callable[[Any], Sequence[Evidence]]
 
 
@@ -258,10 +259,10 @@ class _ToolRun:
     def _check(self, reply: LedgerReply) -> Flow[PackVerdict | None]:
         declared = self.policy.produces
         evidence = declared(reply.result) if callable(declared) else declared
-        evidence = evidence or [Evidence.from_json(each) for each in reply.produces or ()]
+        evidence = evidence or [Evidence.from_json(each, stored=True) for each in reply.produces or ()]
         if not evidence:
             return None
-        verdict: PackVerdict = yield from invoke(self.verify, evidence)
+        verdict: PackVerdict = yield from invoke(self.verify, evidence, self._name())
         return verdict
 
     def resolve(self, reply: LedgerReply) -> Flow[ToolOutcome | None]:

@@ -166,6 +166,17 @@ def note_resume(fence: Fence, data: str) -> Call[None]:
     )
 
 
+def keep_verdict(
+    task_id: str, item_id: int | None, worker_id: int | None, attempt: int | None, data: str
+) -> Call[None]:
+    """Append a check of evidence to the task's log; `data`: JSON text, see `task_verdicts`."""
+    return Call(
+        "SELECT agentos.keep_verdict($1::text, $2::bigint, $3::bigint, $4::integer, $5::text)",
+        (task_id, item_id, worker_id, attempt, data),
+        lambda _: None,
+    )
+
+
 def recorded_exit(task_id: str, command: str | None, before: datetime | None) -> Call[RecordedExit | None]:
     """The exit code the ledger recorded for `command`; without one, for the task's newest call until `before`."""
     return Call(

@@ -24,6 +24,37 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckedClaim:
+    """The verdict on one claim; `place`: where it stands in its pack, from 0."""
+
+    place: int
+    evidence_type: str
+    description: str
+    holds: bool
+    reason: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedEvidence:
+    """One check that was made: of checkpoint `sequence_number`, or of what the tool call `call` produced. `claims`:
+    those that do not hold first, at most 100, and `more` beyond them. `attempt` None: not by a worker.
+    """
+
+    at: datetime
+    item_id: int | None
+    attempt: int | None
+    worker_id: int | None
+    host: str
+    sequence_number: int | None
+    call: str | None
+    holds: bool
+    reason: str
+    claims: tuple[CheckedClaim, ...]
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointSummary:
     """A checkpoint without its snapshot. `snapshot_bytes` is the size of its JSON."""
 
@@ -123,6 +154,24 @@ def task_events(task_id: str, limit: int = 1000) -> Call[tuple[Event, ...]]:
         (task_id, limit),
         lambda rows: _oldest_first(Event, rows, "data"),
     )
+
+
+def task_verdicts(task_id: str, limit: int = 1000) -> Call[tuple[CheckedEvidence, ...]]:
+    """The newest `limit` checks of a task's evidence, oldest first."""
+    return Call(
+        "SELECT * FROM agentos.task_verdicts($1::text, $2::integer)",
+        (task_id, limit),
+        lambda rows: tuple(_checked(row) for row in rows)[::-1],
+    )
+
+
+def _checked(row: Any) -> CheckedEvidence:
+    data = loads(row["data"])
+    return CheckedEvidence(
+        row["at"], row["item_id"], row["attempt"], row["worker_id"], data["host"], data.get("sequence_number"),
+        data.get("call"), data["holds"], data["reason"], tuple(CheckedClaim(**each) for each in data["claims"]),
+        data["more"],
+    )  # fmt: skip
 
 
 def task_checkpoints(task_id: str, limit: int = 1000) -> Call[tuple[CheckpointSummary, ...]]:

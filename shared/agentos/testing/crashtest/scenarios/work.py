@@ -1,5 +1,7 @@
 """Items and checkpoints."""
 
+from pathlib import Path
+
 from agentos.core.app import App, TaskContext
 from agentos.core.evidence import Evidence, EvidenceType
 from agentos.store.schema import schema
@@ -45,6 +47,27 @@ def _evidence(effects: Effects) -> App:
             held = Evidence(EvidenceType.ARTIFACT_EXISTS, "the file", {"path": str(file), "type": "file"})
             await ctx.checkpoint("state_transition", {"file": str(file)}, evidence=[held])
         return file.read_text()
+
+    return app
+
+
+def _verdict(effects: Effects) -> App:
+    app = App()
+    kept, gone = (effects.file.with_suffix(f".{name}") for name in ("kept", "gone"))
+
+    @app.evidence("crashtest_is_there")
+    def is_there(evidence: Evidence) -> tuple[bool, str]:
+        return Path(evidence.expected["path"]).exists(), "looked"
+
+    @app.task("verdict")
+    async def verdict(ctx: TaskContext) -> str:
+        if ctx.snapshot is None:
+            kept.touch()
+            for path in (kept, gone):
+                claim = Evidence("crashtest_is_there", path.suffix, {"path": str(path)})
+                await ctx.checkpoint("iteration_end", path.suffix, evidence=[claim])
+            raise ValueError("again, from what holds")
+        return str(ctx.snapshot)
 
     return app
 
@@ -105,6 +128,10 @@ SCENARIOS = (
     ),
     Scenario(
         "evidence", "a checkpoint with evidence", _evidence, ("commit_checkpoint",), result="made",
+    ),
+    Scenario(
+        "verdict", "resumed from the newest that holds, each check kept", _verdict,
+        ("keep_verdict", "supersede", "note_resume"), result=".kept",
     ),
     Scenario(
         "expand", "items added by a handler", _expand, ("expand", "complete"), once=("first", "last"),
