@@ -14,10 +14,11 @@ BEGIN
     PERFORM agentos.insert_record(p_child, p_items::json -> 0 ->> 'kind', p_title, p_items::json -> 0 -> 'payload', p_queue);
     INSERT INTO agentos.task_heads (task_id, open_items, parent_task, parent_item, paused)
     SELECT p_child, 0, p_task, p_item, t.paused FROM agentos.task_heads t WHERE t.task_id = p_task;
-    PERFORM agentos.inherit_budget(p_task, p_child);
     v_items := agentos.insert_items(p_child, p_queue, p_items, agentos.rank_of(agentos.clock(), p_priority));
     UPDATE agentos.task_heads t SET open_items = v_items WHERE t.task_id = p_child;
     PERFORM agentos.inherit_budget(p_task, p_child);
+    PERFORM agentos.set_deadline(ARRAY[p_child], d.s) FROM (SELECT (p_items::json -> 0 ->> 'deadline_s')::float8) AS d(s)
+      WHERE d.s IS NOT NULL;
     INSERT INTO agentos.tool_ledger (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, arguments, state, on_doubt,
         idempotency_key, produces, result, worker_id, token, call_token, begun_at, finished_at, expires_at)
     VALUES (p_key, p_task, p_item, '@spawn', p_call_key, p_ordinal, p_nth, p_arguments::json, 'finished', 'retry', p_key, '[]',

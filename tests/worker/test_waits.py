@@ -395,3 +395,31 @@ async def test_a_running_handler_is_told_at_its_deadline(database_dsn: str, db: 
             assert isinstance(error, TaskFailed)
             assert "DeadlineExceeded" in str(error)
     assert sorted(told) == ["cancelled", "cancelled", "runs", "runs"]
+
+
+@pytest.mark.parametrize(("own", "seconds"), [({}, 3600), ({"deadline_s": 60}, 60)])
+async def test_a_child_has_the_deadline_of_its_handler_or_of_its_call_and_a_replay_does_not_move_it(
+    database_dsn: str, db: Database, hurrying: Sweeping, own: dict[str, float], seconds: int
+) -> None:
+    app = App(dsn=database_dsn)
+
+    @app.task("child", deadline_s=3600)
+    async def child(ctx: TaskContext) -> None:
+        await ctx.wait_for("never")
+
+    @app.task("parent")
+    async def parent(ctx: TaskContext) -> str:
+        made = await ctx.spawn("child", **own)  # type: ignore[arg-type]
+        if ctx.attempt == 1:
+            raise ValueError("again")
+        return made.task_id
+
+    handle = app.submit("parent")
+    async with serving(app, database_dsn):
+        made = await outcome(handle)
+    with db.connection() as conn:
+        rows = conn.execute(
+            "SELECT d.task_id, extract(epoch FROM d.deadline_at - r.created_at)::float8"
+            " FROM agentos.deadlines d JOIN agentos.task_records r USING (task_id)"
+        ).fetchall()
+    assert rows == [(made, pytest.approx(seconds, abs=1))]

@@ -26,7 +26,8 @@ class Child:
 @dataclass(frozen=True, slots=True)
 class NewChild:
     """How a child runs. `max_attempts`, `timeout_s`: None: as its handler says, or the defaults of `submit`.
-    `version`: of its handler; None: the newest that a worker runs."""
+    `version`: of its handler; None: the newest that a worker runs. `deadline_s`: from when it is made; None: none.
+    """
 
     kind: str
     payload: Mapping[str, Any]
@@ -36,14 +37,14 @@ class NewChild:
     max_attempts: int
     timeout_s: float | None
     version: int | None = None
+    deadline_s: float | None = None
 
     def items(self) -> str:
         """JSON text of its one item."""
         item = {"key": "main", "kind": self.kind, "payload": dict(self.payload), "max_attempts": self.max_attempts}
-        if self.timeout_s is not None:
-            item["timeout_s"] = self.timeout_s
-        if self.version is not None:
-            item["version"] = self.version
+        for name in ("timeout_s", "version", "deadline_s"):
+            if (value := getattr(self, name)) is not None:
+                item[name] = value
         return canonical_text([item], what="payload")
 
 

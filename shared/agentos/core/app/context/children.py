@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from agentos.core.app.arguments import bind
 from agentos.core.app.context.waits import BlockingWaits, Waits
+from agentos.core.app.handler import check_deadline
 from agentos.core.flows import children
 from agentos.core.flows.children import Child, NewChild
 
@@ -15,20 +16,24 @@ class Children(Waits):
     async def spawn(
         self, kind: str, payload: Mapping[str, Any] | None = None, *, key: str | None = None, title: str | None = None,
         queue: str | None = None, priority: int = 0, max_attempts: int | None = None, timeout_s: float | None = None,
+        deadline_s: float | None = None,
     ) -> Child:  # fmt: skip
         """Create a child task, once: an attempt that makes the same call again gets the same child.
 
         Told like a tool call: by `key`, or by kind, payload and place in the program. Cancelling this task cancels it.
+        `deadline_s`: seconds until it must have ended, as in `App.submit`; default: as its handler has it.
         Raises InvalidArguments: if the payload does not fit. CallBeforeCheckpoint, TaskCancelled, LeaseLost.
         """
         handler = self._guard.handler(kind)
         given = dict(payload or {})
         if handler is not None:
             bind(kind, handler.function, given)
+        check_deadline(deadline_s)
         new = NewChild(
             kind, given, title or kind, queue or (handler.queue if handler else "default"), priority,
             max_attempts or (handler.max_attempts if handler else 5),
             timeout_s or (handler.timeout_s if handler else None), handler.version if handler else None,
+            deadline_s or (handler.deadline_s if handler else None),
         )  # fmt: skip
         await self._park_if_paused()
         return await self._run(children.spawn(self._scope, new, key))
@@ -51,13 +56,14 @@ class BlockingChildren(BlockingWaits):
     def spawn(
         self, kind: str, payload: Mapping[str, Any] | None = None, *, key: str | None = None, title: str | None = None,
         queue: str | None = None, priority: int = 0, max_attempts: int | None = None, timeout_s: float | None = None,
+        deadline_s: float | None = None,
     ) -> Child:  # fmt: skip
         """As `TaskContext.spawn`."""
         context = cast(Children, self._context)
         return self._wait(
             context.spawn(
                 kind, payload, key=key, title=title, queue=queue, priority=priority, max_attempts=max_attempts,
-                timeout_s=timeout_s,
+                timeout_s=timeout_s, deadline_s=deadline_s,
             )
         )  # fmt: skip
 
