@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import signal
 import time
 from typing import Any
 
@@ -61,7 +62,8 @@ def exits(_ctx: BlockingContext) -> None:
 
 @app.task("never", isolation="process", timeout_s=3.0, max_attempts=1)
 async def never(_ctx: TaskContext) -> None:
-    """It blocks its event loop, and nothing but SIGKILL ends it."""
+    """It blocks its event loop and every signal: nothing but SIGKILL ends it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     effect("never", os.getpid())
     while True:
         time.sleep(0.01)  # noqa: ASYNC251  on purpose
@@ -128,7 +130,18 @@ async def cleans_up(_ctx: TaskContext) -> None:
         effect("cleaned", os.getpid())
 
 
-@app.task("stubborn", isolation="process")
+@app.task("cleans_up_slowly", isolation="process", cancel_grace_s=20)
+async def cleans_up_slowly(_ctx: TaskContext) -> None:
+    """Longer than a second, which a fixed grace was once."""
+    effect("running", os.getpid())
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(1.3)
+        effect("cleaned", os.getpid())
+
+
+@app.task("stubborn", isolation="process", cancel_grace_s=0.2)
 def stubborn(_ctx: BlockingContext) -> None:
     effect("running", os.getpid())
     while True:

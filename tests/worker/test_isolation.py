@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,13 @@ def submitted(pool: Pool, kind: str) -> TaskHandle:
     program = App(dsn=pool.dsn)
     program.handlers.update(isolated_app.app.handlers)
     return program.submit(kind)
+
+
+def shown(pool: Pool, handle: TaskHandle) -> str:
+    """What `agentos show` says."""
+    command = [sys.executable, "-m", "agentos.cli", "show", handle.task_id, "--json"]
+    env = {**os.environ, "AGENTOS_DSN": pool.dsn}
+    return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
 
 
 def is_gone(pid: int) -> bool:
@@ -59,6 +68,7 @@ def test_its_death_is_a_failure_of_the_attempt_and_of_nobody_else(pool: Pool, ki
     assert item.place == "outcome"
     assert pool.counters(handle) == (1, 1, 0)
     assert all(is_gone(pid) for pid in pids(pool, kind))
+    assert said in shown(pool, handle)
     pool.log.with_name("go").touch()
     assert neighbour.result(20) == 1
     assert daemon.process.poll() is None
@@ -105,15 +115,16 @@ def test_a_wait_is_a_row_and_no_process(pool: Pool, hurrying: Sweeping, kind: st
     assert pool.counters(handle)[1:] == (0, 0)
 
 
-@pytest.mark.parametrize("kind", ["cleans_up", "stubborn"])
-def test_a_cancel_reaches_it_and_then_sigkill_does(pool: Pool, kind: str) -> None:
-    worker(pool)
+@pytest.mark.parametrize("kind", ["cleans_up", "cleans_up_slowly", "stubborn"])
+def test_a_cancel_reaches_it_and_when_its_grace_is_over_sigkill_does(pool: Pool, kind: str) -> None:
+    daemon = worker(pool)
     handle = pool.submit(kind)
     pool.until_effect("running")
     handle.cancel()
     assert ended(handle) == "cancelled"
     until(lambda: all(is_gone(pid) for pid in pids(pool, "running")), what="the end of its process")
-    assert len(pool.effects("cleaned")) == (1 if kind == "cleans_up" else 0)
+    assert len(pool.effects("cleaned")) == (0 if kind == "stubborn" else 1)
+    assert not daemon.said("left to itself")
 
 
 def test_a_drain_leaves_it_at_its_checkpoint_and_charges_nothing(pool: Pool) -> None:

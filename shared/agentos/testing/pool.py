@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, LiteralString
 
 from agentos.coordinator.once import sweep_once
@@ -16,7 +16,7 @@ from agentos.store.settings import Settings, load_settings
 from agentos.testing.clock import Clock
 from agentos.testing.crash import CrashPoint, CrashPointNotReached, Saboteur, armed
 from agentos.testing.fork import Ended, in_child
-from agentos.worker.options import Options
+from agentos.worker.options import Options, reference_to
 from agentos.worker.process import Worker
 
 LOOK_S = 0.005
@@ -42,6 +42,7 @@ class Pool:
         """Work until nothing is ready that `app` can run; with `skip_waits` the clock is moved on to whatever is due
         next (retries, sleeps, timeouts), until nothing is.
 
+        Handlers with `isolation="process"` must be, with their App, at the top of a module: another process imports it.
         Under `crash_at` this happens in a child process that dies there; what it held is free again when this returns.
         Raises CrashPointNotReached: if it did not die, unless `must_die` is False. TimeoutError.
         """
@@ -83,7 +84,9 @@ class Pool:
     def _options(self, app: App) -> Options:
         queues = tuple(queue for (queue,) in self.rows("SELECT DISTINCT queue FROM agentos.lanes")) or ("default",)
         settings = load_settings(dsn=self.dsn, poll_s=LOOK_S)
-        return Options(settings, app, queues=queues, allow_shell=True, listen=False)
+        return Options(
+            settings, app, queues=queues, allow_shell=True, listen=False, app_reference=reference_to(app)
+        )  # fmt: skip
 
     def _die_at(self, point: CrashPoint, app: App, skip_waits: bool, timeout_s: float, must_die: bool) -> bool:
         options = self._options(app)
@@ -142,7 +145,7 @@ async def _work(db: AsyncDatabase, options: Options, *, solo: bool) -> None:
     """A worker until there is nothing for it; `solo`: the one of items that crashed, one at a time."""
     if not await _is_ready(db, options, solo=solo):
         return
-    worker = Worker(_for(options, solo=solo), _target(options.settings))
+    worker = Worker(replace(options, solo=solo), _target(options.settings))
     running = asyncio.create_task(worker.run())
     try:
         while not running.done() and (  # noqa: ASYNC110  what it waits for happens in the database
@@ -152,10 +155,6 @@ async def _work(db: AsyncDatabase, options: Options, *, solo: bool) -> None:
     finally:
         worker.drain()
         await running
-
-
-def _for(options: Options, *, solo: bool) -> Options:
-    return Options(options.settings, options.app, options.queues, allow_shell=True, listen=False, solo=solo)
 
 
 def _target(settings: Settings) -> Target:

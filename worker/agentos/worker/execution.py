@@ -32,7 +32,7 @@ from agentos.store.errors import (
 )
 from agentos.store.run import AsyncRunner, adrive
 from agentos.worker.handlers import leave_alone, run_handler
-from agentos.worker.isolated.process import HandlerProcess
+from agentos.worker.isolated.process import ENDING_S, HandlerProcess
 from agentos.worker.options import Options
 from agentos.worker.outage import TROUBLE, reason
 from agentos.worker.running import Attempt, Stop
@@ -101,12 +101,15 @@ class Execution:
             raise Parked
         handler = self.handler(item.kind)
         own_grace_s = handler.cancel_grace_s if handler else None
-        attempt.grace_s = self._options.settings.cancel_grace_s if own_grace_s is None else own_grace_s
+        grace_s = self._options.settings.cancel_grace_s if own_grace_s is None else own_grace_s
+        isolated = handler is not None and handler.isolation == "process"
+        attempt.grace_s = grace_s + (ENDING_S if isolated else 0)
         current_lease.set(lease)  # in a context of its own, as every task has
         attempt.running, attempt.unwilling = True, self._abandon
         timer = item.timeout_s and asyncio.get_running_loop().call_later(item.timeout_s, attempt.time_out)
         try:
-            result = await self._handled(attempt, lease)
+            process = HandlerProcess(self._options.app_reference, lambda: attempt.timed_out, grace_s)
+            result = await self._handled(attempt, lease, process)
         finally:
             attempt.running = False
             if timer:
@@ -114,7 +117,7 @@ class Execution:
         current_lease.set(None)
         return "null" if result is None else await _text(result)
 
-    async def _handled(self, attempt: Attempt, lease: Lease) -> Any:
+    async def _handled(self, attempt: Attempt, lease: Lease, process: HandlerProcess) -> Any:
         item = attempt.item
         verify = verifier(self._sync_db, item.task_id, may_rerun=self._options.allow_shell)
         scope = ItemScope(
@@ -129,7 +132,6 @@ class Execution:
         context.take_pause = attempt.take_pause
         context.leave = functools.partial(_end_later, attempt)
         try:
-            process = HandlerProcess(self._options.app_reference, lambda: attempt.timed_out)
             return await run_handler(self._options.app, scope, context, self._db, process)
         finally:
             await self._telling.flush_of(lease.fence)

@@ -36,7 +36,8 @@ class Options:
             raise ConfigInvalid(
                 f'the handlers {", ".join(sorted(isolated))} have isolation="process", and this worker has no reference'
                 " to their app for another process to import",
-                hint="start agentos-worker --app module:app, or pass Options(app_reference='module:app')",
+                hint="start agentos-worker --app module:app, or pass Options(app_reference='module:app');"
+                " in a test, make the App and its isolated handlers at the top of a module",
             )
 
     @property
@@ -68,6 +69,16 @@ def _place(exc: Exception) -> str:
         return f"{exc.filename}:{exc.lineno}"
     last = traceback.extract_tb(exc.__traceback__)[-1]
     return f"{last.filename}:{last.lineno}"
+
+
+def reference_to(app: App) -> str | None:
+    """`module:name` of an App in which other processes find the isolated handlers of `app`; None: there is none."""
+    isolated = [handler for handler in app.handlers.values() if handler.isolation == "process"]
+    for module_name in {handler.function.__module__ for handler in isolated}:
+        for name, found in vars(sys.modules[module_name]).items():
+            if isinstance(found, App) and all(found.handlers.get(each.kind) is each for each in isolated):
+                return f"{module_name}:{name}"
+    return None
 
 
 def load_app(reference: str | None) -> App:

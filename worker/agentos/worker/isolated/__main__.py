@@ -55,6 +55,7 @@ async def _listen(
 
 
 async def _handled(reference: str, start: Message, context: IsolatedContext) -> Any:
+    sys.path[:] = start["path"]
     handler: Handler | None = load_app(reference).handlers.get(start["kind"])
     if handler is None:
         raise UnknownKind(f"{reference} has no handler for {start['kind']!r}", hint="register it when it is imported")

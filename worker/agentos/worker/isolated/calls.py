@@ -90,8 +90,12 @@ class Calls:
             case "checkpoint":
                 committed = await context.checkpoint(how["checkpoint_type"], how["snapshot"], _evidence(how))
                 return {**asdict(committed), "created_at": committed.created_at.isoformat()}
-            case "expand" | "results":
+            case "expand" | "results" | "record" | "record_llm":
                 return await getattr(context, method)(**how)
+            case "artifact":
+                return (await context.artifact(**how)).as_json()
+            case "fetch_artifact":
+                return str(await context.fetch_artifact(**how))
             case "spawn":
                 return asdict(await context.spawn(**how))
             case _:

@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from agentos.core.app.context.bound import BlockingBound
 from agentos.core.app.context.progress import Progress
 from agentos.core.app.context.task_log import TaskLog
+from agentos.core.artifacts import digest_of
 from agentos.core.evidence import Evidence, EvidencePack
 from agentos.core.flows.children import Child
 from agentos.core.flows.tools import ToolCall
@@ -45,7 +47,7 @@ class Told:
 
 
 class IsolatedContext(Progress):
-    """As `TaskContext`, without `transaction`, `record` and `record_llm`."""
+    """As `TaskContext`, without `transaction`."""
 
     def __init__(self, channel: Channel, start: Message) -> None:
         self._channel = channel
@@ -58,6 +60,7 @@ class IsolatedContext(Progress):
         self._functions: dict[int, Callable[[Message], Any]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._gone = False
+        self._scope: Any = _NoFence
 
     # -- which item it is --
 
@@ -91,15 +94,15 @@ class IsolatedContext(Progress):
         """Which claim of the item this is, from 1."""
         return int(self._start["attempt"])
 
+    @property
+    def left(self) -> bool:
+        """Whether the worker has left the handler: however it ends then, it counts for nothing."""
+        return self._gone
+
     @functools.cached_property
     def log(self) -> TaskLog:
         """As `TaskContext.log`."""
         return TaskLog(None, self.attempt, self._telling)  # type: ignore[arg-type]  # the worker knows the fence
-
-    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """As `TaskContext.progress`."""
-        self._scope: Any = _NoFence
-        super().progress(done, total, message)
 
     # -- calls --
 
@@ -168,6 +171,30 @@ class IsolatedContext(Progress):
         """As `TaskContext.results`."""
         return await self._ask("results", {})  # type: ignore[no-any-return]
 
+    async def record(
+        self, name: str, arguments: Any = None, result: Any = None, *, key: str | None = None
+    ) -> dict[str, Any]:
+        """As `TaskContext.record`, in a commit of its own."""
+        how = {"name": name, "arguments": arguments, "result": result, "key": key}
+        return await self._ask("record", how)  # type: ignore[no-any-return]
+
+    async def record_llm(
+        self, operation_type: str, *, prompt: Any, output: Any, model: str | None = None, sample: int | None = None
+    ) -> Any:
+        """As `TaskContext.record_llm`, in a commit of its own."""
+        how = {"operation_type": operation_type, "prompt": prompt, "output": output, "model": model, "sample": sample}
+        return await self._ask("record_llm", how)
+
+    async def artifact(self, path: str | Path, name: str | None = None) -> Evidence:
+        """As `TaskContext.artifact`: the worker reads the file, as the same user."""
+        said = await self._ask("artifact", {"path": _absolute(path), "name": name or Path(path).name})
+        return Evidence.from_json(said)
+
+    async def fetch_artifact(self, artifact: Evidence | Mapping[str, Any] | str, to: str | Path) -> Path:
+        """As `TaskContext.fetch_artifact`: the worker writes the file, as the same user."""
+        await self._ask("fetch_artifact", {"artifact": digest_of(artifact), "to": _absolute(to)})
+        return Path(to)
+
     # -- waits --
 
     async def sleep(self, seconds: float) -> None:
@@ -215,12 +242,6 @@ class IsolatedContext(Progress):
         del conn
         _refuse({"ctx.transaction": True})
         raise AssertionError
-
-    def record(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises IsolationRefused: as `transaction`."""
-        self.transaction()
-
-    record_llm = record
 
     # -- questions and answers --
 
@@ -302,6 +323,11 @@ class _NoFence:
         """As a scope has it."""
 
         fence = None
+
+
+def _absolute(path: str | Path) -> str:
+    """For the worker, whose current directory may be another one."""
+    return str(Path(path).absolute())
 
 
 def _refuse(asked: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@
  started ── asks, is answered ── "done", "raised" ─────────────────▶ its result, or what it raised
     ├─ a signal, an exit, its memory limit ────────────────────────▶ IsolatedHandlerDied: a failure of the attempt
     ├─ timeout_s ── SIGKILL at once ───────────────────────────────▶ IsolatedHandlerDied
-    └─ cancelled, drained, lease lost, parked ── told, 1 s, SIGKILL ▶ as for a handler in the worker
+    └─ cancelled, drained, lease lost, parked ── told, SIGKILL ─────▶ as for a handler in the worker; it has its grace
 ```
 If the worker dies the keeper kills it and all that it started; the item is taken back like any other.
 """
@@ -33,8 +33,8 @@ from agentos.worker.isolated.wire import Channel, Message, error_from_json
 
 log = get_logger(__name__)
 
-GRACE_S = 1.0
-"""What a handler that is told to end may take. Less than UNWILLING_S of the worker."""
+ENDING_S = 1.0
+"""What SIGKILL of a process that did not end in its grace may take, before the worker goes on without it."""
 LAST_WORDS_S = 0.5
 TAIL = 2000
 """Bytes of its output that an error shows."""
@@ -43,10 +43,13 @@ _CREDENTIAL = re.compile(r"postgres(ql)?://", re.IGNORECASE)
 
 
 class HandlerProcess:
-    """Runs one attempt. `reference`: module:name of the app; `timed_out`: whether a cancellation means the deadline."""
+    """Runs one attempt. `reference`: module:name of the app; `timed_out`: whether a cancellation means the deadline;
+    `grace_s`: what a handler that is told to end may take.
+    """
 
-    def __init__(self, reference: str | None, timed_out: Callable[[], bool]) -> None:
+    def __init__(self, reference: str | None, timed_out: Callable[[], bool], grace_s: float) -> None:
         self._reference = reference
+        self._grace_s = grace_s
         self._timed_out = timed_out
         self._tail = b""
 
@@ -88,13 +91,14 @@ class HandlerProcess:
             "kind": handler.kind, "payload": scope.item.payload, "snapshot": context.snapshot, "key": context.key,
             "task_id": context.task_id, "item_id": context.item_id, "attempt": context.attempt,
             "version": context.version,
+            "path": [str(each) for each in sys.path],
         })  # fmt: skip
         listening = asyncio.create_task(_outcome(channel, calls))
         gone = asyncio.create_task(ended.wait())
         try:
             await asyncio.wait((listening, gone, calls.left), return_when=asyncio.FIRST_COMPLETED)
             if calls.left.done():
-                await asyncio.wait((listening, gone), timeout=GRACE_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((listening, gone), timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED)
                 raise calls.left.result()
             if not listening.done():  # what it said last may still be on its way
                 await asyncio.wait((listening,), timeout=LAST_WORDS_S)
@@ -106,7 +110,7 @@ class HandlerProcess:
         except asyncio.CancelledError:
             if not self._timed_out():
                 channel.send({"cancel": True})
-                await asyncio.wait((listening, gone), timeout=GRACE_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((listening, gone), timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED)
             raise
         finally:
             listening.cancel()

@@ -1,8 +1,14 @@
 """The primitives, one scenario each."""
 
 from agentos.testing.crashtest.scenario import Scenario
-from agentos.testing.crashtest.scenarios import models, tools, waits, work
+from agentos.testing.crashtest.scenarios import isolated, models, tools, waits, work
 
-SCENARIOS: tuple[Scenario, ...] = (*work.SCENARIOS, *tools.SCENARIOS, *models.SCENARIOS, *waits.SCENARIOS)
+SCENARIOS: tuple[Scenario, ...] = (
+    *work.SCENARIOS,
+    *tools.SCENARIOS,
+    *models.SCENARIOS,
+    *waits.SCENARIOS,
+    *isolated.SCENARIOS,
+)
 
 __all__ = ["SCENARIOS"]
