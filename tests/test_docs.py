@@ -181,6 +181,14 @@ def evidence(page: Played) -> None:
     assert [claim.evidence_type for claim in check.claims] == ["artifact_exists", "balanced"]
 
 
+def purge(page: Played) -> None:
+    page.rest()
+    handle = page.app.submit("letter", {"name": "Ann"})
+    page.drain()
+    assert handle.result(0) == "Dear Ann"
+    assert page.names["forget"](handle.task_id) == 1
+
+
 def idempotency(page: Played) -> None:
     from agentos.core.idempotency import LLMOutputCache, ToolLedger  # noqa: PLC0415  the names that the page uses
 
@@ -205,6 +213,7 @@ PLAYED: dict[str, Callable[[Played], None]] = {
     "checkpoints-and-evidence.md": evidence,
     "llm.md": model_calls,
     "progress.md": progress,
+    "purge.md": purge,
     "rewind.md": rewind,
     "tools-and-doubt.md": tools,
     "transactions.md": transactions,

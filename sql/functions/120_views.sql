@@ -47,12 +47,13 @@ CREATE VIEW agentos.tasks AS
 -- One line for whoever waits for a task: its status and what it is waiting for.
 CREATE FUNCTION agentos.task_progress(p_task text)
 RETURNS TABLE (status text, reason text, result text, single boolean, open integer, done integer, held integer,
-               next_run_in_s float8, foreign_kinds text[]) LANGUAGE plpgsql AS $$
+               next_run_in_s float8, foreign_kinds text[], purged_at timestamptz) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM agentos.require_task(p_task);
     RETURN QUERY
     SELECT t.status, t.reason, t.result::text, r.single IS NOT NULL AND t.open_items IS NULL, c.open, c.done, c.held,
-           extract(epoch FROM c.next_run - agentos.clock())::float8, c.kinds
+           extract(epoch FROM c.next_run - agentos.clock())::float8, c.kinds,
+           (SELECT h.purged_at FROM agentos.task_heads h WHERE h.task_id = p_task)
       FROM agentos.tasks t JOIN agentos.task_records r USING (task_id)
      CROSS JOIN LATERAL (
          SELECT count(*) FILTER (WHERE o.item_id IS NULL)::integer AS open, count(o.item_id)::integer AS done,

@@ -48,7 +48,8 @@ CREATE TABLE agentos.task_heads (
     expired          boolean NOT NULL DEFAULT false,  -- its deadline passed: it ends as failed
     paused           boolean NOT NULL DEFAULT false,  -- nothing of it begins until it is resumed
     parent_task      text,                            -- of a child task: who waits for it, or may
-    parent_item      bigint
+    parent_item      bigint,
+    purged_at        timestamptz                      -- its content was taken away
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = off);
 
 CREATE INDEX task_heads_parent ON agentos.task_heads (parent_task) WHERE parent_task IS NOT NULL;

@@ -8,8 +8,8 @@ import pytest
 from tests.drivers import Driver
 from tests.store import engine
 
-from agentos.store.calls import checkpoints, items, tasks, waits, workers
-from agentos.store.errors import NotRetryable, TaskHeld, UnknownTask
+from agentos.store.calls import checkpoints, items, purge, tasks, waits, workers
+from agentos.store.errors import NotRetryable, TaskHeld, TaskOpen, TaskPurged, UnknownTask
 from agentos.store.run import Call
 
 
@@ -277,3 +277,20 @@ def test_a_task_that_ended_is_not_given_up(runner: Driver) -> None:
     worker.complete(*worker.claim(), result="1")
     assert runner.run(tasks.give_up("task-1", worker.worker_id, "too many iterations")) == 0
     assert engine.status(runner) == "completed"
+
+
+def test_an_ended_task_is_purged_and_cannot_be_retried(runner: Driver) -> None:
+    engine.create(runner, "task-1", {"a": [], "b": ["a"]})
+    with pytest.raises(TaskOpen, match=r"task-1 is created"):
+        runner.run(purge.purge_task("task-1", "ann"))
+    runner.run(tasks.cancel_task("task-1", "not wanted"))
+    assert runner.run(purge.purge_task("task-1", "ann")) == 1
+    progress = runner.run(tasks.task_progress("task-1"))
+    assert (progress.status, progress.reason, progress.purged_at is None) == ("cancelled", "purged", False)
+    with pytest.raises(TaskPurged):
+        runner.run(tasks.retry_task("task-1"))
+    worker = engine.register(runner)
+    (item,) = worker.claim()  # its ready row is found when it is claimed, as ever
+    assert (item.cancelled, item.payload) == (True, None)
+    with pytest.raises(UnknownTask):
+        runner.run(purge.purge_task("nobody", "ann"))

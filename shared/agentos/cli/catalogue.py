@@ -42,6 +42,7 @@ COMMANDS = (
     Entry("usage", "usage", LOOK, "Tokens and cost, spent and saved, by task, model and day."),
     Entry("workers", "workers", LOOK, "List the workers."),
     Entry("doctor", "doctor", LOOK, "Look for what is wrong, each with its fix."),
+    Entry("purge", "purge", KEEP, "Take a task's content away; what happened stays."),
     Entry("crashtest", "crashtest", KEEP, "Kill a worker at every durable point, and check the end."),
     Entry("migrate", "migrate", KEEP, "Bring the schema of the database to this version."),
     Entry("db", "db", KEEP, "Start, stop or look at the embedded database."),

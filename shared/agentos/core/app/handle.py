@@ -18,7 +18,7 @@ from agentos.store.calls.tasks import TaskProgress
 from agentos.store.calls.timeline import Approval, CheckedEvidence
 from agentos.store.canonical import canonical_text
 from agentos.store.connect import Database
-from agentos.store.errors import InvalidInput, TaskCancelled, TaskFailed, TaskTimeout
+from agentos.store.errors import InvalidInput, TaskCancelled, TaskFailed, TaskPurged, TaskTimeout
 from agentos.store.run import Flow, Sleep, SyncRunner, do, drive
 
 FIRST_POLL_S = 0.01
@@ -38,14 +38,14 @@ class TaskHandle(Operations):
     created: bool = True
 
     def status(self) -> str:
-        """created, running, paused, waiting, completed, failed or cancelled. Raises UnknownTask: if it was purged."""
+        """created, running, paused, waiting, completed, failed or cancelled. Raises UnknownTask."""
         return self.db.run(tasks.task_progress(self.task_id)).status
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end and return the result: of a task of many items an object {item key: result}.
 
-        `timeout`: seconds, default for ever. Raises TaskFailed, TaskCancelled: if it ended so. TaskTimeout: if it has
-        not ended by then; it goes on.
+        `timeout`: seconds, default for ever. Raises TaskFailed, TaskCancelled: if it ended so. TaskPurged: if its
+        content was taken away. TaskTimeout: if it has not ended by then; it goes on.
         """
         progress = drive(self.db, wait(self.task_id, timeout))
         return progress.result if progress.single else self._results()
@@ -213,7 +213,9 @@ def _name(name: str) -> str:
 
 
 def wait(task_id: str, timeout: float | None) -> Flow[TaskProgress]:
-    """Poll, ever slower, until the task has ended. Raises TaskFailed, TaskCancelled, TaskTimeout, UnknownTask."""
+    """Poll, ever slower, until the task has ended. Raises TaskFailed, TaskCancelled, TaskPurged, TaskTimeout.
+    UnknownTask.
+    """
     deadline = None if timeout is None else monotonic() + timeout
     pause = FIRST_POLL_S
     while True:
@@ -231,6 +233,12 @@ def wait(task_id: str, timeout: float | None) -> Flow[TaskProgress]:
 
 
 def _completed(task_id: str, progress: TaskProgress) -> TaskProgress:
+    if progress.purged_at is not None:
+        raise TaskPurged(
+            f"the content of task {task_id} was purged at {progress.purged_at:%Y-%m-%d %H:%M:%S}; it had ended as"
+            f" {progress.status}",
+            hint=f"what is left of it: agentos show {task_id}",
+        )
     if progress.status == "failed":
         raise TaskFailed(
             f"task {task_id} failed: {progress.reason}", hint=f"agentos show {task_id}, then agentos retry {task_id}"

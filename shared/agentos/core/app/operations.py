@@ -1,6 +1,7 @@
 """What people do to a task, from Python: blocking, and awaited under the same name with an `a` before it."""
 
 import asyncio
+import getpass
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from agentos.core.doubts import Resolved
 from agentos.core.rewind import Rewind
 from agentos.core.rewind import rewind as go_back
 from agentos.store.calls.doubts import Answer, Doubt, open_doubts
+from agentos.store.calls.purge import purge_task
 from agentos.store.connect import Database
 from agentos.store.run import drive
 
@@ -44,6 +46,19 @@ class Operations:
     ) -> Resolved:
         """The same, awaited."""
         return await asyncio.to_thread(self.resolve, answer, result, call=call, by=by)
+
+    def purge(self, *, by: str | None = None) -> int:
+        """Take away what this task and its child tasks were about: payloads, snapshots, calls and what they returned,
+        model outputs, questions, logs. What happened stays, with times, hashes, counts and costs. Returns how many
+        tasks. `by`: who wants it, default this user.
+
+        Raises TaskOpen: if one of them, or the parent, has not ended. UnknownTask.
+        """
+        return self.db.run(purge_task(self.task_id, by or getpass.getuser()))
+
+    async def apurge(self, *, by: str | None = None) -> int:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.purge, by=by)
 
     def rewind(
         self, to: int, *, dry_run: bool = False, replay: Collection[str] = (), re_execute: Collection[str] = (),

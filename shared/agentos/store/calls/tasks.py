@@ -39,6 +39,7 @@ class TaskProgress:
     held: int
     next_run_in_s: float | None
     kinds: tuple[str, ...]
+    purged_at: datetime | None = None
 
     @property
     def ended(self) -> bool:

@@ -4,7 +4,7 @@
 AgentOSError
 ├── EngineError            raised by an SQL function: one class per SQLSTATE AG0xx
 │   ├── LeaseLost TaskHeld TaskFinished TaskExists WorkerDead SeveralQuestions StaleAnswer UnknownOption
-│   ├── AnswerRefused WrongDatabase
+│   ├── AnswerRefused WrongDatabase TaskOpen TaskPurged
 │   └── UnknownTask UnknownWorkItem UnknownCheckpoint UnknownWorker
 ├── InvalidInput           what the caller passed cannot be used; nothing has happened
 │   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
@@ -70,6 +70,8 @@ from agentos.store.errors.engine import (
     TaskExists,
     TaskFinished,
     TaskHeld,
+    TaskOpen,
+    TaskPurged,
     UnknownCheckpoint,
     UnknownOption,
     UnknownTask,
@@ -162,6 +164,8 @@ __all__ = [
     "TaskFailed",
     "TaskFinished",
     "TaskHeld",
+    "TaskOpen",
+    "TaskPurged",
     "TaskTimeout",
     "ToolLimitExceeded",
     "ToolTimeout",

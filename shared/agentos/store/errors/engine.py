@@ -125,6 +125,18 @@ class PartsMissing(EngineError):
     sqlstate = "AG045"
 
 
+class TaskOpen(EngineError):
+    """The task, or one of its family, has not ended: what is asked can only be done to one that has."""
+
+    sqlstate = "AG047"
+
+
+class TaskPurged(EngineError):
+    """The task's content was taken away (`agentos purge`): there is no result, and nothing to go on from."""
+
+    sqlstate = "AG048"
+
+
 class WrongDatabase(EngineError):
     """A connection that was to be joined is on another database than the worker."""
 
