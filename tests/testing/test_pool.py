@@ -10,6 +10,7 @@ import pytest
 from agentos.core.app import App, TaskContext
 from agentos.store.errors import InvalidInput
 from agentos.testing import CRASH_TIMES, CrashPointNotReached, Pool, crash_at, crash_points
+from agentos.worker.claims import Claims
 
 
 def order_app(log: Path, on_doubt: Any = "retry") -> App:
@@ -118,3 +119,26 @@ def test_a_point_that_does_not_exist_is_refused_with_its_neighbours(point: str) 
     with pytest.raises(InvalidInput, match="no crash point"), crash_at(point):
         pass
     assert "ledger_finish" in crash_points()
+
+
+def test_what_is_claimed_is_waited_for_though_the_reply_of_the_claim_is_late(
+    agentos_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, runs = App(dsn=agentos_pool.dsn), list[int]()
+    really = Claims._answered
+
+    async def late(claims: Claims, call: Any) -> Any:
+        reply = await really(claims, call)
+        await asyncio.sleep(0.1)
+        return reply
+
+    monkeypatch.setattr(Claims, "_answered", late)
+
+    @app.task("steps")
+    async def steps(ctx: TaskContext) -> None:
+        runs.append(ctx.attempt)
+        await ctx.checkpoint("iteration_end", 1)
+
+    app.submit("steps")
+    agentos_pool.drain(app)
+    assert runs == [1]  # a worker that drains stops a handler after its checkpoint

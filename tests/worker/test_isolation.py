@@ -42,7 +42,7 @@ def is_gone(pid: int) -> bool:
     """Not there, or a zombie that its parent has yet to collect."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter: it went between the open and the read
         return True
 
 

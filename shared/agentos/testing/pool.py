@@ -148,13 +148,18 @@ async def _work(db: AsyncDatabase, options: Options, *, solo: bool) -> None:
     worker = Worker(replace(options, solo=solo), _target(options.settings))
     running = asyncio.create_task(worker.run())
     try:
-        while not running.done() and (  # noqa: ASYNC110  what it waits for happens in the database
-            worker.held or await _is_ready(db, options, solo=solo)
-        ):
+        while not running.done() and await _is_busy(db, options, worker):  # noqa: ASYNC110  it happens in the database
             await asyncio.sleep(LOOK_S)
     finally:
         worker.drain()
         await running
+
+
+async def _is_busy(db: AsyncDatabase, options: Options, worker: Worker) -> bool:
+    """What it has claimed counts as soon as that is committed: it may not have read the reply."""
+    if worker.held or await _is_ready(db, options, solo=worker.options.solo):
+        return True
+    return worker.worker_id is not None and await db.run(held_by(worker.worker_id))
 
 
 def _target(settings: Settings) -> Target:
@@ -169,6 +174,14 @@ async def _is_ready(db: AsyncDatabase, options: Options, *, solo: bool | None) -
 
 def _signs(*, solo: bool | None) -> tuple[int, ...]:
     return (1, -1) if solo is None else (-1,) if solo else (1,)
+
+
+def held_by(worker_id: int) -> Call[bool]:
+    """Whether this worker holds anything."""
+    return Call(
+        "SELECT EXISTS (SELECT 1 FROM agentos.lease_held h WHERE h.worker_id = $1::bigint) AS found", (worker_id,),
+        lambda rows: bool(rows[0]["found"]),
+    )  # fmt: skip
 
 
 def ready_in(lanes: list[int]) -> Call[bool]:

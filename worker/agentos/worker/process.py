@@ -102,6 +102,11 @@ class Worker:
         """The database, once `run` has opened it."""
         return self._db
 
+    @property
+    def worker_id(self) -> int | None:
+        """Under which it works now; None: it has not appeared yet, or starts over."""
+        return self._presence.worker_id if self._presence is not None else None
+
     def wake(self) -> None:
         """Look for work now."""
         self.held.changed.set()
