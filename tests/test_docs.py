@@ -32,6 +32,7 @@ from agentos.core.llm import prices
 from agentos.core.task import TaskManager
 from agentos.store.calls import budgets
 from agentos.store.connect import connect
+from agentos.store.settings import Settings, load_settings
 from agentos.testing import Pool, crash_at
 from agentos.testing.crashtest import SCENARIOS
 from agentos.testing.databases import Databases
@@ -376,3 +377,19 @@ def test_every_guarantee_says_what_shows_it() -> None:
     rows = [line for line in PAGES["guarantees.md"].read_text("utf-8").splitlines() if line.startswith("| ")]
     assert [row for row in rows if "`" not in row.rstrip("| ").rpartition("|")[2] and "shown by" not in row
             and "---" not in row] == []  # fmt: skip
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_in_the_page_of_the_settings_with_its_default() -> None:
+    rows = re.findall(r"^\| `AGENTOS_(\w+)` \| (\S*)", PAGES["settings.md"].read_text("utf-8"), flags=re.MULTILINE)
+    told = {name.lower(): default.strip("|") for name, default in rows if name != "SCHEMA"}
+    assert told.keys() == Settings.model_fields.keys()
+    plain = (bool, int, float, str)
+    fixed = {name: each.default for name, each in Settings.model_fields.items() if isinstance(each.default, plain)}
+    assert {name: told[name] for name in fixed} == {
+        name: f"{value:g}" if type(value) in (int, float) else str(value).lower() for name, value in fixed.items()
+    }
+    assert told["beat_s"] == f"{load_settings().beat_s:g}"
+    assert [name for name, default in told.items() if default and name not in {*fixed, "beat_s"}] == []

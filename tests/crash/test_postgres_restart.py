@@ -95,3 +95,12 @@ def test_an_immediate_restart_under_load_loses_nothing_that_was_acknowledged(
     assert [worker.process.poll() for worker in workers] == [None, None]
     charged = pool.row("SELECT max(attempt), max(failures), max(crashes) FROM agentos.outcomes")
     print(f"{len(handles)} tasks; at most {charged} attempts, failures, crashes")
+
+
+def test_a_process_for_items_that_must_run_alone_does_not_outlive_its_database(
+    pool_on: Pool, server: EmbeddedServer
+) -> None:
+    alone = pool_on.worker("--solo")  # a worker that was killed -9 leaves such a one behind
+    server.stop(force=True)
+    alone.until_said("the database is away")
+    assert alone.ended(60) == 0

@@ -198,14 +198,21 @@ class Worker:
                 await self._drop_everything()
                 continue
             except TROUBLE as exc:
+                if self._may_leave(idle_since):  # whoever started it may be gone, and the database for good
+                    return
                 await self._wait_out(exc)
                 continue
             if claimed or self.held:
                 idle_since = monotonic()
-            elif self.options.solo and monotonic() - idle_since > SOLO_IDLE * self.options.settings.ttl_s:
+            elif self._may_leave(idle_since):
                 log.info("nothing left that must run alone")
                 return
             await self._wait_for_change(claimed)
+
+    def _may_leave(self, idle_since: float) -> bool:
+        """A process for items that must run alone, without one for a while: another is started when one is needed."""
+        idle_s = monotonic() - idle_since
+        return self.options.solo and not self.held and idle_s > SOLO_IDLE * self.options.settings.ttl_s
 
     async def _turn(self, presence: Presence) -> Claimed:
         """Complete what has ended, and claim into what room there is, in one round trip."""
