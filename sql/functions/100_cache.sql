@@ -1,6 +1,7 @@
 -- A model's output: nothing -> generating -> ready. One generator per key across the pool; the others wait for the row.
+-- tokens: of an output that is ready, what its call came to.
 
-CREATE TYPE agentos.cache_row AS (verdict text, call_token uuid, output text, generations integer);
+CREATE TYPE agentos.cache_row AS (verdict text, call_token uuid, output text, generations integer, tokens bigint);
 
 -- Verdicts: ready (the output), generate (the caller does, then cache_finish or cache_abandon), busy (somebody alive
 -- generates: look with cache_state, then ask again), wait (calls in flight hold the budget), exceeded (the budget
@@ -23,13 +24,14 @@ BEGIN
     IF v.cache_key IS NULL THEN SELECT * INTO v FROM agentos.llm_cache c WHERE c.cache_key = p_key; END IF;
     IF v.state = 'ready' AND (v.expires_at > agentos.clock() OR p_token IS NOT NULL AND v.cache_key = coalesce(p_own, p_key)) THEN
         PERFORM agentos.cache_hit(v, p_task, p_own);
-        RETURN ('ready', v.call_token, v.output::text, v.generations)::agentos.cache_row;
+        RETURN ('ready', v.call_token, v.output::text, v.generations,
+                coalesce(v.prompt_tokens, 0)::bigint + coalesce(v.completion_tokens, 0))::agentos.cache_row;
     END IF;
     IF v.state = 'generating' AND v.call_token = p_call THEN
-        RETURN ('generate', p_call, NULL, v.generations)::agentos.cache_row;
+        RETURN ('generate', p_call, NULL, v.generations, NULL)::agentos.cache_row;
     END IF;
     IF v.state = 'generating' AND agentos.is_at_it(v.worker_id, v.item_id, v.token) THEN
-        RETURN ('busy', v.call_token, NULL, v.generations)::agentos.cache_row;
+        RETURN ('busy', v.call_token, NULL, v.generations, NULL)::agentos.cache_row;
     END IF;
     v_refusal := agentos.reserve(p_task, p_call, p_worker, p_item, p_token, p_tokens, p_cost);
     IF v_refusal IS NOT NULL THEN RETURN agentos.cache_refused(p_task, p_item, p_worker, p_token, p_call, v_refusal); END IF;
@@ -41,9 +43,9 @@ BEGIN
         worker_id = p_worker, token = p_token, call_token = p_call, generations = c.generations + 1,
         created_at = excluded.created_at, expires_at = excluded.expires_at WHERE c.call_token = v.call_token
     RETURNING c.* INTO v;
-    IF v.call_token = p_call THEN RETURN ('generate', p_call, NULL, v.generations)::agentos.cache_row; END IF;
+    IF v.call_token = p_call THEN RETURN ('generate', p_call, NULL, v.generations, NULL)::agentos.cache_row; END IF;
     DELETE FROM agentos.budget_reservations r WHERE r.call_token = p_call;  -- somebody else was faster
-    RETURN ('busy', NULL, NULL, 0)::agentos.cache_row;
+    RETURN ('busy', NULL, NULL, 0, NULL)::agentos.cache_row;
 END $$;
 
 -- An output is used again: counted, and kept as the task's own when it is a shared one.
@@ -69,13 +71,13 @@ RETURNS agentos.cache_row LANGUAGE plpgsql AS $$
 DECLARE v_parks boolean := p_token IS NOT NULL AND p_refusal ->> 'on_exceed' = 'park';
 BEGIN
     IF (p_refusal ->> 'wait')::boolean OR v_parks AND agentos.calls_in_flight(p_item, p_token, p_call) THEN
-        RETURN ('wait', NULL, p_refusal::text, 0)::agentos.cache_row;
+        RETURN ('wait', NULL, p_refusal::text, 0, NULL)::agentos.cache_row;
     END IF;
     PERFORM agentos.note(p_task, p_item, 'budget_exceeded',
                          (SELECT h.attempt FROM agentos.lease_held h WHERE h.item_id = p_item), p_worker, p_refusal);
-    IF NOT v_parks THEN RETURN ('exceeded', NULL, p_refusal::text, 0)::agentos.cache_row; END IF;
+    IF NOT v_parks THEN RETURN ('exceeded', NULL, p_refusal::text, 0, NULL)::agentos.cache_row; END IF;
     PERFORM agentos.park(p_worker, p_item, p_token, 'budget', NULL);
-    RETURN ('parked', NULL, p_refusal::text, 0)::agentos.cache_row;
+    RETURN ('parked', NULL, p_refusal::text, 0, NULL)::agentos.cache_row;
 END $$;
 
 -- What became of a generation somebody waits for: true while it is under way. Locks nothing, writes nothing.

@@ -231,6 +231,7 @@ CREATE TABLE agentos.workers (
     ttl           interval NOT NULL,
     claim_epoch   integer NOT NULL DEFAULT 0,
     loop_lag_ms   integer NOT NULL DEFAULT 0,
+    clock_skew_ms integer NOT NULL DEFAULT 0,  -- the database's clock minus the host's, at the last beat
     started_at    timestamptz NOT NULL,
     beat_at       timestamptz NOT NULL,
     expires_at    timestamptz NOT NULL,

@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from agentos.coordinator.backoff import Backoff
 from agentos.coordinator.duties import Duty, duties
 from agentos.coordinator.leadership import Leadership
+from agentos.coordinator.metrics import coordinator_readings
 from agentos.coordinator.pulse import Pulse
-from agentos.core.health import HealthServer
+from agentos.core.health import PATHS, HealthServer
 from agentos.core.logs import get_logger
-from agentos.core.process import new_worker_id
+from agentos.core.metrics import names
+from agentos.core.metrics.figures import Figures
+from agentos.core.process import monotonic, new_worker_id
 from agentos.store.connect import AsyncDatabase, connect, locate, open_target
+from agentos.store.counts import counts
 from agentos.store.errors import AgentOSError, DatabaseError, DatabaseUnavailable, SchemaMissing, SchemaTooNew
 from agentos.store.migrate import check_schema
 from agentos.store.settings import Settings
@@ -51,9 +55,12 @@ class Coordinator:
         if self.health_port is None:
             yield
             return
-        async with HealthServer(self._pulse.live, self._pulse.ready).listening(self.health_port) as port:
-            log.info("health", port=port, paths=["/livez", "/readyz"])
+        figures = Figures((*names.PROCESS, *names.COORDINATOR), lambda: coordinator_readings(self._pulse))
+        async with HealthServer(self._pulse.live, self._pulse.ready, figures).listening(self.health_port) as port:
+            log.info("health", port=port, paths=PATHS)
+            ticking = asyncio.create_task(self._pulse.tick())
             yield
+            ticking.cancel()
 
     async def _work_until_stopped(self) -> None:
         work = asyncio.create_task(self._work())
@@ -69,7 +76,7 @@ class Coordinator:
 
     async def _work(self) -> None:
         db = await self._open()
-        leadership = Leadership(new_worker_id(), self.settings.ttl_s)
+        leadership = self._pulse.leadership = Leadership(new_worker_id(), self.settings.ttl_s)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ask_to_lead(db, leadership))
@@ -115,12 +122,15 @@ class Coordinator:
         backoff = Backoff(cap_s=self._patience_s())
         while True:
             await leadership.wait()
+            began = monotonic()
             try:
                 pause_s = await duty.run(db)
             except Exception as error:  # as above
+                self._pulse.did(duty.name, monotonic() - began, failed=True)
                 await self._looked_at(db, error)
                 await self._rest(backoff, duty.name, error)
             else:
+                self._pulse.did(duty.name, monotonic() - began)
                 backoff.reset()
                 await asyncio.sleep(pause_s)
 
@@ -133,6 +143,7 @@ class Coordinator:
 
     async def _rest(self, backoff: Backoff, doing: str, error: Exception) -> None:
         pause_s = backoff.next_s()
+        counts.outages.add(doing)
         known = isinstance(error, AgentOSError)
         log.warning(
             "trying again", doing=doing, in_s=round(pause_s, 2), error=str(error) or repr(error), exc_info=not known

@@ -7,6 +7,7 @@ from agentos.core.logs import get_logger
 from agentos.store.calls import blobs, coordinator, tasks, waits, workers
 from agentos.store.calls.workers import Reclaimed
 from agentos.store.connect import AsyncDatabase
+from agentos.store.counts import counts
 from agentos.store.errors import DatabaseBusy
 from agentos.store.settings import Settings
 
@@ -99,6 +100,7 @@ def _tell(taken: list[Reclaimed]) -> None:
         workers=sorted({lease.worker_id for lease in taken}),
     )  # fmt: skip
     for lease in taken:
+        counts.reclaims.add("quarantined" if lease.quarantined else "crashed" if lease.crashes else "ready")
         if lease.quarantined:
             log.warning("item quarantined", task_id=lease.task_id, item_id=lease.item_id, crashes=lease.crashes)
 

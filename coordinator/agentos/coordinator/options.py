@@ -56,7 +56,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     sweep = "time between two sweeps (default: AGENTOS_SWEEP_S, else 1)"
     add("--sweep", dest="sweep_s", type=float, metavar="SECONDS", help=sweep)
     add("--migrate", action="store_true", help="bring the schema of the database up to date first")
-    port = "serve /livez and /readyz over HTTP; 0 picks a port and logs it (default: AGENTOS_HEALTH_PORT, else none)"
+    port = "serve /livez, /readyz and /metrics; 0 picks a port and logs it (default: AGENTOS_HEALTH_PORT, else none)"
     add("--health-port", type=int, metavar="PORT", help=port)
     add("--json", action="store_true", help="logs (and the report of --once) as JSON")
     add("--once", action="store_true", help="do one sweep, print what it did, and exit")

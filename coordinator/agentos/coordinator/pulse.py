@@ -1,11 +1,15 @@
-"""What the process knows of itself, for /livez and /readyz."""
+"""What the process knows of itself, for /livez, /readyz and /metrics."""
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 
+from agentos.coordinator.leadership import Leadership
 from agentos.core.health import SchemaLook, Verdict
 from agentos.store.connect import AsyncDatabase
+from agentos.store.counts import counts
 
+TICK_S = 0.1
 LIVE_S = 120.0
 """Longer than one database call may take (60 s, and 10 s to connect): a database that hangs is no reason to restart."""
 
@@ -18,11 +22,40 @@ class Pulse:
     database: bool = False
     stopping: bool = False
     db: AsyncDatabase | None = None
+    leadership: Leadership | None = None
+    _ticked_at: float = field(default_factory=time.monotonic)
+    _done_at: dict[str, float] = field(default_factory=dict)
     _look: SchemaLook = field(default_factory=SchemaLook)
 
     def loop(self, *, database: bool) -> None:
         """A loop came round; whether the database answered it."""
         self.looped_at, self.database = time.monotonic(), database
+
+    async def tick(self) -> None:
+        """Runs while somebody may ask how late the event loop is."""
+        while True:
+            self._ticked_at = time.monotonic()
+            await asyncio.sleep(TICK_S)
+
+    def did(self, duty: str, took_s: float, *, failed: bool = False) -> None:
+        """A duty was run."""
+        counts.duties.of(duty, "failed" if failed else "done").observe(took_s)
+        if not failed:
+            self._done_at[duty] = time.monotonic()
+
+    @property
+    def lag_s(self) -> float:
+        """How late the event loop is."""
+        return max(0.0, time.monotonic() - self._ticked_at - TICK_S)
+
+    @property
+    def leading(self) -> bool:
+        """Whether this coordinator leads."""
+        return self.leadership is not None and self.leadership.leading
+
+    def duty_ages(self) -> dict[str, float]:
+        """Seconds since each duty was last done; of one that does not lead: nothing."""
+        return {duty: time.monotonic() - at for duty, at in self._done_at.items()} if self.leading else {}
 
     def live(self) -> Verdict:
         """Whether a loop came round lately, or at least began less than LIVE_S seconds ago."""

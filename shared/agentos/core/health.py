@@ -1,4 +1,4 @@
-"""A tiny HTTP server for probes: /livez and /readyz, 200 or 503, nothing else. No framework: it must start in no time.
+"""A tiny HTTP server for probes: /livez and /readyz, 200 or 503, and /metrics. No framework: it must start in no time.
 
 It answers on the process's own event loop, so that a loop that is blocked answers nobody: the probe's timeout is the
 verdict then. What it says of a loop that runs is why the process lives or is not ready, as one line of JSON.
@@ -10,12 +10,16 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from agentos.core.metrics.figures import Figures
 from agentos.core.process import monotonic
 from agentos.store.calls.workers import schema_version
 from agentos.store.connect import AsyncDatabase
 from agentos.store.errors import ConfigInvalid, DatabaseError
 from agentos.store.migrate import migrations
 
+PATHS = ("/livez", "/readyz", "/metrics")
+JSON_TYPE = "application/json"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 READ_TIMEOUT_S = 2.0
 LOOK_S = 5.0
 """The schema is looked at once in so many seconds, however often probes ask, and not at all while none does."""
@@ -70,10 +74,11 @@ class SchemaLook:
 
 @dataclass(frozen=True, slots=True)
 class HealthServer:
-    """`live`: no means restart me. `ready`: no means send me nothing."""
+    """`live`: no means restart me. `ready`: no means send me nothing. `figures`: what /metrics tells."""
 
     live: Callable[[], Verdict]
     ready: Callable[[], Awaitable[Verdict]]
+    figures: Figures
     host: str = "0.0.0.0"  # noqa: S104  probes come from outside the container
 
     @contextlib.asynccontextmanager
@@ -91,19 +96,21 @@ class HealthServer:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 # To the end of the headers: closing with some of them unread resets the connection under the answer.
                 request = await reader.readuntil(b"\r\n\r\n")
-            status, body = await self._response(request.split(b" ")[1:2])
-            writer.write(
-                f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-                f"Connection: close\r\n\r\n{body}".encode()
-            )
+            status, kind, text = await self._response(request.split(b" ")[1:2])
+            body = text.encode()
+            fields = f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close"
+            writer.write(f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode() + body)
             await writer.drain()
         writer.close()
 
-    async def _response(self, path: list[bytes]) -> tuple[str, str]:
+    async def _response(self, path: list[bytes]) -> tuple[str, str, str]:
+        """Status, content type, body."""
+        if path == [b"/metrics"]:
+            return "200 OK", METRICS_TYPE, await self.figures.text()
         if path == [b"/livez"]:
             verdict = self.live()
         elif path == [b"/readyz"]:
             verdict = await self.ready()
         else:
-            return "404 Not Found", Verdict(("ask /livez or /readyz",)).body()
-        return "200 OK" if verdict.ok else "503 Service Unavailable", verdict.body()
+            return "404 Not Found", JSON_TYPE, Verdict(("ask /livez, /readyz or /metrics",)).body()
+        return "200 OK" if verdict.ok else "503 Service Unavailable", JSON_TYPE, verdict.body()

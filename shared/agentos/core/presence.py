@@ -9,6 +9,7 @@ import atexit
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -57,6 +58,8 @@ class Heartbeat:
     on_cancelled: Callable[[frozenset[int]], None] = _ignore_items
     on_paused: Callable[[frozenset[int]], None] = _ignore_items
     on_dead: Callable[[], None] = lambda: None
+    clock_skew_s: float = 0.0
+    """The database's clock minus this host's, give or take half a beat's round trip."""
     _alive_since: float = field(default_factory=monotonic)
     _dead: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -108,8 +111,9 @@ class Heartbeat:
 
     def _beat_on(self, db: OnConnection) -> None:
         while not self._stop.is_set():
-            sent = monotonic()
-            told = db.run(workers.beat(self.worker_id, self.lag_ms()))
+            sent, asked_at = monotonic(), time.time()
+            told = db.run(workers.beat(self.worker_id, self.lag_ms(), round(self.clock_skew_s * 1000)))
+            self.clock_skew_s = told.server_time.timestamp() - (asked_at + time.time()) / 2
             self._alive_since = sent
             if told.cancelled:
                 self.on_cancelled(told.cancelled)

@@ -22,7 +22,7 @@ from agentos.core.flows.waits import Answer, approval, park_for
 from agentos.core.identity import tool_identity
 from agentos.core.lease import Lease
 from agentos.core.llm.request import ModelRequest
-from agentos.core.process import host
+from agentos.core.process import host, monotonic
 from agentos.core.tool import Tool, bash
 from agentos.core.transaction import OpenTransaction, open_transaction
 from agentos.store.calls import checkpoints, items, ledger
@@ -30,6 +30,7 @@ from agentos.store.calls.checkpoints import CheckpointRow, Committed, NewCheckpo
 from agentos.store.calls.items import ClaimedItem, Fence
 from agentos.store.calls.ledger import CallIdentity, OnDoubt
 from agentos.store.canonical import canonical, canonical_text, loads
+from agentos.store.counts import counts
 from agentos.store.errors import CallBeforeCheckpoint, InvalidCheckpointType, UnknownTool
 from agentos.store.run import Flow, do, invoke
 
@@ -124,7 +125,9 @@ class ItemScope:
         )  # fmt: skip
         transaction = open_transaction(self)
         stored = None if transaction else self._stored_parts  # a rollback would make it wrong: all parts are sent
+        began = monotonic()
         committed = yield from commit(new, self.lease, self.lease.fence.worker_id, stored)
+        counts.checkpoints.observe(monotonic() - began)
         self.ordinal += 1
         if transaction:
             transaction.ordinals += 1

@@ -16,11 +16,13 @@ from typing import Any, Generic, LiteralString, NoReturn, Protocol, TypeVar, cas
 import asyncpg
 import psycopg
 
+from agentos.store.counts import counts
 from agentos.store.errors import (
     AgentOSError,
     DatabaseBusy,
     DatabaseUnavailable,
     InvalidValue,
+    LeaseLost,
     MissingPrivilege,
     SchemaIncomplete,
     SchemaMissing,
@@ -214,6 +216,8 @@ def raise_mapped(exc: BaseException) -> NoReturn:
         ) from exc
     message, hint, detail = _texts(exc)
     if mapped := from_sqlstate(code, message, hint, detail):
+        if isinstance(mapped, LeaseLost):
+            counts.fenced_writes.add()
         raise mapped from exc
     if code in _BUSY:
         raise DatabaseBusy(

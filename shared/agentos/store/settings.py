@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     """Its key; sent as a bearer token. An endpoint without keys needs none."""
 
     health_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
-    """Port of the probes /livez and /readyz of a worker or coordinator; 0 picks one and logs it. Default: no probes."""
+    """Port of /livez, /readyz and /metrics of a worker or coordinator; 0 picks one and logs it. Default: none."""
 
     log_format: LogFormat = "auto"
     """`json`, `console`, or `auto`: console on a terminal, JSON elsewhere."""

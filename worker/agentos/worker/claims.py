@@ -4,9 +4,11 @@ import asyncio
 import random
 
 from agentos.core.logs import get_logger
+from agentos.core.process import monotonic
 from agentos.store.calls import items, workers
 from agentos.store.calls.items import Claimed
 from agentos.store.connect import AsyncDatabase
+from agentos.store.counts import counts
 from agentos.store.errors import DatabaseUnavailable
 from agentos.store.run import Call
 from agentos.worker.flush import Completions, as_sent
@@ -59,7 +61,10 @@ class Claims:
                 claim_no=claim_no or None, begun=begun, over=over,
             )  # fmt: skip
         self.ambiguous, completions.uncertain = True, bool(batch) or completions.uncertain
+        sent = monotonic()
         claimed = await self._answered(call)
+        counts.claims.observe(monotonic() - sent)
+        counts.claimed_items += len(claimed.items)
         self.ambiguous = False
         self._claim_no = max(self._claim_no, claim_no)
         self._marked.update(begun)

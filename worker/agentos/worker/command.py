@@ -58,7 +58,7 @@ def worker(  # noqa: PLR0913, PLR0917  one parameter is one option: Typer reads 
     listen: Annotated[bool, typer.Option(help="Be woken by NOTIFY; --no-listen for PgBouncer: poll only.")] = True,
     health_port: Annotated[
         int | None,
-        typer.Option(help="Serve /livez and /readyz over HTTP; 0 picks one. Default: AGENTOS_HEALTH_PORT, else none."),
+        typer.Option(help="Serve /livez, /readyz, /metrics; 0 picks one. Default: AGENTOS_HEALTH_PORT, else none."),
     ] = None,
     ttl: Annotated[
         float | None, typer.Option(help="Seconds without a beat until it counts as dead. Default 15.")

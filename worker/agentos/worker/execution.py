@@ -12,6 +12,7 @@ from agentos.core.lease import Lease, current_lease
 from agentos.core.logs import bind_item, get_logger
 from agentos.core.model import configured_completion
 from agentos.core.parked import Parked
+from agentos.core.process import monotonic
 from agentos.core.scope import ItemScope
 from agentos.core.telling import Telling
 from agentos.core.tool import abash
@@ -20,6 +21,7 @@ from agentos.store.calls import items
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import canonical_text
 from agentos.store.connect import Database
+from agentos.store.counts import counts
 from agentos.store.errors import (
     AgentOSError,
     DatabaseUnavailable,
@@ -77,6 +79,7 @@ class Execution:
 
     async def run(self, attempt: Attempt) -> None:
         """Never raises: every way an attempt can end is written down, or the lease is lost and nothing is."""
+        attempt.began = monotonic()
         try:
             text = await self._result(attempt)
         except BaseException as exc:
@@ -86,6 +89,7 @@ class Execution:
                 await self._unfinished(attempt, exc)
         else:
             if not attempt.abandoned:
+                _count(attempt, "completed")
                 self._completed(attempt, text)
 
     async def _result(self, attempt: Attempt) -> str:
@@ -168,6 +172,7 @@ class Execution:
         with bind_item(task_id=item.task_id, item_id=item.item_id, attempt=item.attempt, worker_id=attempt.worker_id):
             if isinstance(exc, Parked) or attempt.stop is Stop.PARKED:
                 log.info("parked: it waits as a row")
+                _count(attempt, "parked")
                 self._left(attempt)
                 return
             if attempt.timed_out and attempt.stop is None:
@@ -190,37 +195,46 @@ class Execution:
 
     async def _is_written(self, attempt: Attempt, fence: Fence, exc: BaseException) -> bool:
         try:
-            await self._write_end(attempt, fence, exc)
+            _count(attempt, await self._write_end(attempt, fence, exc))
         except LeaseLost:
+            _count(attempt, "lost")
             log.warning("lease lost; what the handler did since its last checkpoint is not kept", error=reason(exc))
         except TROUBLE as trouble:
             log.warning("its end could not be written; trying again", error=reason(trouble))
             return False
         return True
 
-    async def _write_end(self, attempt: Attempt, fence: Fence, exc: BaseException) -> None:
+    async def _write_end(self, attempt: Attempt, fence: Fence, exc: BaseException) -> str:
+        """Returns the attempt's outcome."""
         if attempt.stop is Stop.LOST:
             log.warning("stopped: the lease is lost")
-        elif isinstance(exc, TaskCancelled) or attempt.stop is Stop.CANCELLED:
+            return "lost"
+        if isinstance(exc, TaskCancelled) or attempt.stop is Stop.CANCELLED:
             log.info("cancelled")
             await self._db.run(items.fail(fence, _error(TaskCancelled("cancelled")), terminal=True, status="cancelled"))
-        elif isinstance(exc, HandedBack) or attempt.stop is Stop.DRAIN:
+            return "cancelled"
+        if isinstance(exc, HandedBack) or attempt.stop is Stop.DRAIN:
             log.info("handed back")
-            await self._give_back(attempt, fence)
-        elif attempt.in_outage:
+            return await self._give_back(attempt, fence)
+        if attempt.in_outage:
             log.warning("the database went away under the handler; handed back", error=reason(exc))
             await asyncio.sleep(AWAY_S)
-            await self._give_back(attempt, fence)
-        else:
-            handler = self.handler(attempt.item.kind)
-            decision = decide(handler.retry if handler else None, exc, attempt.item.failures)
-            error = _error(exc, decision)
-            became = await self._db.run(items.fail(fence, error, terminal=decision.terminal, delay_s=decision.delay_s))
-            log.warning("attempt failed", error=_message(exc), error_type=type(exc).__name__, item_became=became)
+            return await self._give_back(attempt, fence)
+        handler = self.handler(attempt.item.kind)
+        decision = decide(handler.retry if handler else None, exc, attempt.item.failures)
+        error = _error(exc, decision)
+        became = await self._db.run(items.fail(fence, error, terminal=decision.terminal, delay_s=decision.delay_s))
+        log.warning("attempt failed", error=_message(exc), error_type=type(exc).__name__, item_became=became)
+        return "retried" if became == "scheduled" else became
 
-    async def _give_back(self, attempt: Attempt, fence: Fence) -> None:
+    async def _give_back(self, attempt: Attempt, fence: Fence) -> str:
         await self._db.run(items.release(fence.worker_id, [(fence.item_id, fence.token)]))
         self._given_back(attempt.item.queue)
+        return "released"
+
+
+def _count(attempt: Attempt, outcome: str) -> None:
+    counts.attempts.of(attempt.item.kind, outcome).observe(monotonic() - attempt.began)
 
 
 def _end_later(attempt: Attempt, after_s: float) -> None:

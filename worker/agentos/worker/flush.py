@@ -6,6 +6,7 @@ from agentos.core.logs import get_logger
 from agentos.core.process import monotonic
 from agentos.store.calls import items
 from agentos.store.connect import AsyncDatabase
+from agentos.store.counts import counts
 from agentos.worker.pace import FLUSH_ITEMS
 from agentos.worker.running import Attempt, Held
 
@@ -75,9 +76,13 @@ class Completions:
         """They are written, but for those fenced off."""
         self.uncertain = False
         del self._pending[: len(batch)]
-        self._first_at = monotonic()
+        now = monotonic()
+        if batch:
+            counts.completions.observe(now - self._first_at)
+        self._first_at = now
         for attempt, _ in batch:
             if attempt.item.item_id in fenced:
+                counts.fenced_writes.add()
                 log.warning("completion refused: the lease is lost", item_id=attempt.item.item_id)
             self._held.remove(attempt)
 

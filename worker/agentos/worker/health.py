@@ -1,11 +1,14 @@
-"""Two questions an orchestrator asks: is the loop alive (/livez), and can it serve (/readyz)."""
+"""Two questions an orchestrator asks: is the loop alive (/livez), and can it serve (/readyz); and /metrics."""
 
 import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from agentos.core.health import HealthServer, SchemaLook, Verdict
+from agentos.core.health import PATHS, HealthServer, SchemaLook, Verdict
 from agentos.core.logs import get_logger
+from agentos.core.metrics import names
+from agentos.core.metrics.figures import Figures
+from agentos.worker.metrics import worker_readings
 
 if TYPE_CHECKING:
     from agentos.worker.process import Worker
@@ -48,6 +51,7 @@ async def serve_health(worker: "Worker") -> AsyncIterator[None]:
         yield
         return
     look = SchemaLook()
-    async with HealthServer(lambda: live(worker), lambda: ready(worker, look)).listening(port) as listening:
-        log.info("health", port=listening, paths=["/livez", "/readyz"])
+    figures = Figures((*names.PROCESS, *names.WORKER), lambda: worker_readings(worker))
+    async with HealthServer(lambda: live(worker), lambda: ready(worker, look), figures).listening(port) as listening:
+        log.info("health", port=listening, paths=PATHS)
         yield

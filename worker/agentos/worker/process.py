@@ -21,6 +21,7 @@ from agentos.core.wake import Waker
 from agentos.store.calls import items, workers
 from agentos.store.calls.items import Claimed
 from agentos.store.connect import AsyncDatabase, Database, Target, locate
+from agentos.store.counts import counts
 from agentos.store.errors import DatabaseError, WorkerDead
 from agentos.worker.behind import Behind
 from agentos.worker.claims import Claims
@@ -101,6 +102,11 @@ class Worker:
     def db(self) -> AsyncDatabase:
         """The database, once `run` has opened it."""
         return self._db
+
+    @property
+    def slots(self) -> Slots:
+        """Where its handlers run, once `run` has made them."""
+        return self._slots
 
     @property
     def worker_id(self) -> int | None:
@@ -293,6 +299,7 @@ class Worker:
 
     async def _wait_out(self, exc: BaseException) -> None:
         log.warning("the database is away; trying again", error=reason(exc))
+        counts.outages.add("turn")
         if self.target.embedded:  # nobody else starts a server again that was killed; its DSN stays the same
             with contextlib.suppress(DatabaseError):
                 await asyncio.to_thread(locate, self.options.settings)
@@ -312,6 +319,7 @@ class Worker:
 
     async def _drop_everything(self) -> None:
         """Declared dead: what it held belongs to others. The next turn starts over under a new worker id."""
+        counts.deaths.add()
         log.error("declared dead; starting over under a new worker id", held=len(self.held))
         self.held.end_all(Stop.LOST)
         running = [a.task for a in self.held.attempts.values() if a.task is not None]

@@ -40,6 +40,7 @@ class Attempt:
     timed_out: bool = False
     abandoned: bool = False
     in_outage: bool = False
+    began: float = 0.0
     paused: bool = False
     grace_s: float = 2.0
     unwilling: "Callable[[Attempt], None]" = _nobody

@@ -26,6 +26,7 @@ from agentos.store.calls.cache import (
 )
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import canonical_text, loads
+from agentos.store.counts import counts
 from agentos.store.errors import AgentOSError, BudgetExceeded, LeaseLost, OutputTruncated
 from agentos.store.run import Flow, Sleep, do, invoke
 
@@ -101,6 +102,8 @@ class Turn:
             reply = yield from self._ask()
             match reply.verdict:
                 case "ready":
+                    counts.llm_calls.add(self.prompt.model, "saved")
+                    counts.llm_tokens.add(self.prompt.model, "saved", amount=reply.tokens)
                     return Generated(reply.output, cached=True)
                 case "generate":
                     return None
@@ -132,6 +135,7 @@ class Turn:
         Raises OutputTruncated: it was paid and is not kept. InvalidValue, ValueTooLarge, LeaseLost.
         """
         output, spent = _output(made), spent_on(self.prompt.model, made)
+        _count(self.prompt.model, spent)
         if isinstance(made, Completion) and made.truncated:
             yield from insist(cache_discard(self.prompt, self._token, spent))
             if not self.allow_truncated:
@@ -160,12 +164,18 @@ class Turn:
         try:
             if isinstance(exc, OutputTruncated) and isinstance(exc.completion, Completion):
                 spent = spent_on(self.prompt.model, exc.completion)
+                _count(self.prompt.model, spent)
                 yield from do(cache_discard(self.prompt, token, spent))
             yield from do(cache_abandon(self.prompt.key, token))
         except AgentOSError as trouble:  # the generator's own error is the news; this process gives it up when it asks
             log.warning("could not give a generation up", error=trouble.message)
         else:
             _given_up.discard(token)
+
+
+def _count(model: str, spent: Spent) -> None:
+    counts.llm_calls.add(model, "paid")
+    counts.llm_tokens.add(model, "paid", amount=(spent.prompt_tokens or 0) + (spent.completion_tokens or 0))
 
 
 def spent_on(model: str, made: Any) -> Spent:

@@ -30,6 +30,7 @@ from agentos.store.calls.ledger import (
     ledger_resume,
 )
 from agentos.store.canonical import canonical_text, loads
+from agentos.store.counts import counts
 from agentos.store.errors import InDoubt, InvalidInput, PostconditionFailed
 from agentos.store.run import Flow, Sleep, find_out, invoke
 
@@ -155,6 +156,8 @@ def call_tool(
             case _:
                 outcome = yield from call.resolve(reply)
         if outcome is not None:
+            if outcome.replayed:
+                counts.tool_calls.add(identity.tool_name, "replayed")
             return outcome
 
 
@@ -221,12 +224,14 @@ class _ToolRun:
             if self.policy.failure is not None and (failure := self.policy.failure(result)):
                 raise failure
         except Exception as exc:
+            counts.tool_calls.add(self.identity.tool_name, "failed")
             yield from self._finish(token, packed, message_of(exc))
             raise
         except BaseException:  # cancelled or interrupted: what it did is not known, and nobody here goes on with it
             _unrecorded.add(token)
             raise
         yield from self._finish(token, packed, None)
+        counts.tool_calls.add(self.identity.tool_name, "repaired" if repair else "executed")
         if packed.refusal is not None:
             raise packed.refusal
         return ToolOutcome(loads(packed.text), replayed=False, repaired=repair)
@@ -278,6 +283,7 @@ class _ToolRun:
             return (yield from self.run(again, repair=False)) if again.verdict == "execute" else None
         began = f" at {reply.begun_at:%Y-%m-%d %H:%M:%S %Z}" if reply.begun_at else ""
         task_id = self.identity.task_id
+        counts.tool_calls.add(self.identity.tool_name, "in_doubt")
         message = f"the call {self._name()} of task {task_id} was begun{began} and never finished{why}"
         if self.policy.asks and self.lease is not None:
             yield from ask_person(reply.call_token, self.identity, self.lease, message, self.branches)

@@ -48,13 +48,14 @@ class Spent:
 @dataclass(frozen=True, slots=True)
 class CacheReply:
     """`ready` with the output; `generate`: the caller does; `busy`: somebody alive does; `wait`: calls in flight hold
-    the budget; `exceeded`, `parked`: the budget refuses, with why as the output.
+    the budget; `exceeded`, `parked`: the budget refuses, with why as the output. `tokens`: that `ready` saved.
     """
 
     verdict: Verdict
     call_token: UUID | None
     output: Any
     generations: int
+    tokens: int = 0
 
 
 def cache_begin(
@@ -70,7 +71,7 @@ def cache_begin(
     def read(rows: Any) -> CacheReply:
         row = rows[0]
         output = None if row["output"] is None else loads(row["output"])
-        return CacheReply(row["verdict"], row["call_token"], output, row["generations"])
+        return CacheReply(row["verdict"], row["call_token"], output, row["generations"], row["tokens"] or 0)
 
     return Call(
         "SELECT * FROM agentos.cache_begin($1::text, $2::text, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::text,"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -74,18 +75,22 @@ def register_worker(
 
 
 class Told(NamedTuple):
-    """What a beat is told: held items whose task was cancelled, and those whose task is paused."""
+    """What a beat is told: held items whose task was cancelled, those whose task is paused, and the server's time."""
 
     cancelled: frozenset[int]
     paused: frozenset[int]
+    server_time: datetime
 
 
-def beat(worker_id: int, loop_lag_ms: int) -> Call[Told]:
-    """Stay alive for another TTL. Raises WorkerDead: if it is too late."""
+def beat(worker_id: int, loop_lag_ms: int, clock_skew_ms: int = 0) -> Call[Told]:
+    """Stay alive for another TTL. `clock_skew_ms`: the database's clock minus this host's, by the last beat's answer.
+
+    Raises WorkerDead: if it is too late.
+    """
     return Call(
-        "SELECT cancelled, paused FROM agentos.beat($1::bigint, $2::integer)",
-        (worker_id, loop_lag_ms),
-        lambda rows: Told(frozenset(rows[0]["cancelled"]), frozenset(rows[0]["paused"])),
+        "SELECT cancelled, paused, server_time FROM agentos.beat($1::bigint, $2::integer, $3::integer)",
+        (worker_id, loop_lag_ms, clock_skew_ms),
+        lambda rows: Told(frozenset(rows[0]["cancelled"]), frozenset(rows[0]["paused"]), rows[0]["server_time"]),
     )
 
 

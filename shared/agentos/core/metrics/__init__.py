@@ -1,0 +1,1 @@
+"""Metrics: what is told, in Prometheus' words. Nothing here is imported before somebody asks for them."""

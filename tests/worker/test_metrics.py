@@ -1,0 +1,97 @@
+"""What a worker and a coordinator tell Prometheus of what really happened to them."""
+
+import signal
+
+import psycopg
+from tests.coordinator.daemon import until
+from tests.core.metrics.scrape import Scrape, scrape
+from tests.worker.pool import Pool
+from tests.worker.test_health import ANY_PORT, port_of
+
+from agentos.core.metrics.names import COORDINATOR, PROCESS, WORKER, Metric
+
+
+def told(found: Scrape, metrics: tuple[Metric, ...]) -> None:
+    """All of these and no other, with their types, and no label that they do not have."""
+    ours = {name: kind for name, kind in found.families.items() if name.startswith("agentos_")}
+    assert ours == {metric.name: metric.kind for metric in metrics}
+    for metric in metrics:
+        seen = found.labels.get(metric.name, set()) - {"le"}
+        assert seen in ({*metric.labels}, set()), metric.name
+
+
+def count(pool: Pool, *args: str) -> int:
+    return int(pool.row(*args)[0])
+
+
+def test_a_worker_tells_what_it_did(pool: Pool) -> None:
+    pool.coordinator()
+    port = port_of(pool.worker(*ANY_PORT, app="tests.worker.metrics_app:app", concurrency=3))
+    assert scrape(port).value("agentos_claimed_items_total") == 0
+    pool.submit("works").result(20)
+    pool.submit("fails_once").result(20)
+    handle = pool.submit("holds")
+    pool.until_effect("holding")
+    found = until(lambda: (s := scrape(port)).value("agentos_lease_age_seconds") > 0 and s)
+    assert found
+    told(found, (*PROCESS, *WORKER))
+    assert found.value("agentos_build_info", role="worker") == 1
+    assert found.value("agentos_database_connected") == 1
+    assert (found.value("agentos_slots"), found.value("agentos_running_attempts")) == (3, 1)
+    assert found.value("agentos_held_leases") == 1
+    assert 0 < found.value("agentos_lease_age_seconds") < 60
+    assert found.value("agentos_claimed_items_total") == 4
+    assert abs(found.value("agentos_clock_skew_seconds")) < 1
+    assert found.value("agentos_attempts_total", kind="works", outcome="completed") == 1
+    assert found.value("agentos_attempts_total", kind="fails_once", outcome="retried") == 1
+    assert found.value("agentos_attempts_total", kind="fails_once", outcome="completed") == 1
+    assert found.value("agentos_attempt_seconds_count", kind="works", outcome="completed") == 1
+    assert found.value("agentos_attempt_seconds_sum", kind="works", outcome="completed") >= 0.05
+    assert found.total("agentos_claim_seconds_count") >= 4
+    assert found.value("agentos_complete_seconds_count") == 2
+    assert found.value("agentos_checkpoint_seconds_count") == 1
+    assert found.value("agentos_tool_calls_total", tool="lookup", outcome="executed") == 1
+    assert found.value("agentos_llm_calls_total", model="m", outcome="paid") == 1
+    assert found.value("agentos_llm_calls_total", model="m", outcome="saved") == 1
+    assert found.value("agentos_llm_tokens_total", model="m", outcome="saved") == 7 + 5
+    assert found.value("process_resident_memory_bytes") > 1e6
+    pool.log.with_name("go").touch()
+    handle.result(20)
+
+
+def test_a_zombie_counts_its_fenced_writes(pool: Pool) -> None:
+    """It is frozen past its TTL; when it thaws, what it completes is refused."""
+    coordinator = pool.coordinator(*ANY_PORT)
+    worker = pool.worker(*ANY_PORT, app="tests.worker.metrics_app:app")
+    handle = pool.submit("holds")
+    pool.until_effect("holding")
+    worker.signal(signal.SIGSTOP)
+    until(lambda: scrape(port_of(coordinator)).total("agentos_reclaims_total"))
+    worker.signal(signal.SIGCONT)
+    port = port_of(worker)
+    until(lambda: scrape(port).value("agentos_declared_dead_total") == 1)
+    pool.log.with_name("go").touch()
+    handle.result(20)
+    assert scrape(port).total("agentos_attempts_total", kind="holds", outcome="lost") == 1
+    found = scrape(port_of(coordinator))
+    told(found, (*PROCESS, *COORDINATOR))
+    assert found.value("agentos_leading") == 1
+    assert found.value("agentos_reclaims_total", outcome="crashed") == 1
+    assert found.value("agentos_duty_seconds_count", duty="reclaim", outcome="done") >= 1
+    assert found.value("agentos_duty_age_seconds", duty="reclaim") < 60
+
+
+def test_a_refused_write_is_counted_where_it_is_refused(pool: Pool, conn: psycopg.Connection[object]) -> None:
+    port = port_of(pool.worker(*ANY_PORT, app="tests.worker.metrics_app:app", ttl=60))
+    pool.submit("holds")
+    pool.until_effect("holding")
+    conn.execute("UPDATE agentos.lease_held SET token = gen_random_uuid()")  # as if another worker held it
+    pool.log.with_name("go").touch()
+    until(lambda: scrape(port).value("agentos_fenced_writes_total") == 1)
+
+
+def test_the_client_of_prometheus_is_imported_by_the_first_scrape_only(pool: Pool) -> None:
+    worker = pool.worker(*ANY_PORT, app="tests.worker.metrics_app:app")
+    assert pool.submit("imported").result(20) is False
+    scrape(port_of(worker))
+    assert pool.submit("imported").result(20) is True
