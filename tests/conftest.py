@@ -14,6 +14,7 @@ import pytest
 import structlog
 from tests.drivers import Asyncpg, Driver, LoopThread, Psycopg
 from tests.object_store import Bucket, new_bucket, s3_server
+from tests.pgbouncer import POOLER, Behind, pgbouncer
 
 from agentos.store.connect import AsyncDatabase, Database, connect
 from agentos.store.embedded import EmbeddedServer
@@ -33,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No setting of whoever runs the tests reaches them, and what a process remembers of a database goes with it."""
     for name in os.environ:
-        if name.startswith("AGENTOS_") and name != "AGENTOS_TEST_DSN":
+        if name.startswith("AGENTOS_") and name not in ("AGENTOS_TEST_DSN", POOLER):
             monkeypatch.delenv(name)
     structlog.reset_defaults()  # whoever configured it for this process: a test says what it wants itself
     yield
@@ -42,9 +43,15 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def test_server() -> Iterator[Databases]:
-    """The Postgres of this test process (of each one under xdist)."""
+    """The Postgres of this test process (of each one under xdist); with `AGENTOS_TEST_POOLER=1` its databases are
+    reached by way of a PgBouncer.
+    """
     with open_databases() as server:
-        yield server
+        if os.environ.get(POOLER) != "1":
+            yield server
+            return
+        with pgbouncer(server.admin_dsn) as pooler:
+            yield Behind(server.admin_dsn, server.template, pooler=pooler)
 
 
 @pytest.fixture(scope="session")

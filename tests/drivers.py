@@ -9,13 +9,16 @@ import asyncpg
 import psycopg
 
 from agentos.store.connect import AsyncDatabase, Database, connect
+from agentos.store.pooler import is_pooled, known
 from agentos.store.run import Call, arun_call, run_call
 
 T = TypeVar("T")
 
 
 class Session(Protocol):
-    """One connection. Without `begin` every call is a transaction of its own."""
+    """One connection. Without `begin` every call is a transaction of its own. `pid` of the server's process; behind a
+    pooler 0: each transaction may have another.
+    """
 
     pid: int
 
@@ -77,7 +80,7 @@ class PsycopgSession(_Transactions):
 
     def __init__(self, dsn: str) -> None:
         self._conn: psycopg.Connection[Any] = connect(dsn, application="test-session")
-        self.pid = self._conn.info.backend_pid
+        self.pid = 0 if is_pooled(self._conn) else self._conn.info.backend_pid
 
     def run(self, call: Call[T]) -> T:
         return run_call(self._conn, call)
@@ -94,8 +97,9 @@ class AsyncpgSession(_Transactions):
 
     def __init__(self, dsn: str, thread: LoopThread) -> None:
         self._thread = thread
-        self._conn: Any = thread.wait(_connect(dsn))
-        self.pid = self._conn.get_server_pid()
+        pooled = known(dsn)
+        self._conn: Any = thread.wait(_connect(dsn, pooled=bool(pooled)))
+        self.pid = 0 if pooled else self._conn.get_server_pid()
 
     def run(self, call: Call[T]) -> T:
         return self._thread.wait(arun_call(self._conn, call))
@@ -107,11 +111,19 @@ class AsyncpgSession(_Transactions):
         self._thread.wait(_terminate(self._conn))
 
 
-async def _connect(dsn: str) -> Any:
+async def _connect(dsn: str, *, pooled: bool) -> Any:
+    if pooled:  # as AsyncDatabase does
+        return await psycopg.AsyncConnection.connect(
+            dsn, autocommit=True, prepare_threshold=None, application_name="test-session"
+        )
     return await asyncpg.connect(dsn, server_settings={"application_name": "test-session"})
 
 
 async def _terminate(conn: Any) -> None:
+    await (conn.close() if isinstance(conn, psycopg.AsyncConnection) else _ended(conn))
+
+
+async def _ended(conn: Any) -> None:
     conn.terminate()
 
 

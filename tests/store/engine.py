@@ -156,8 +156,13 @@ def other_token() -> UUID:
 
 
 def wait_until_blocked(conn: psycopg.Connection[Any], pid: int, timeout_s: float = 10.0) -> None:
-    """Wait until the session `pid` waits for a lock of another one."""
-    _eventually(lambda: conn.execute("SELECT pg_blocking_pids(%s) <> '{}'", (pid,)).fetchone() == (True,), timeout_s)
+    """Wait until the session `pid` (0: any of the test's) waits for a lock of another one."""
+    blocked = (
+        "SELECT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE datname = current_database()"
+        " AND (a.pid = %(pid)s OR %(pid)s = 0 AND application_name = 'test-session')"
+        " AND pg_blocking_pids(a.pid) <> '{}')"
+    )
+    _eventually(lambda: conn.execute(blocked, {"pid": pid}).fetchone() == (True,), timeout_s)
 
 
 def _eventually(condition: Callable[[], bool], timeout_s: float) -> None:

@@ -191,7 +191,8 @@ def test_an_open_transaction_of_the_holder_keeps_its_lease_from_being_reclaimed(
     session.run(checkpoints.commit_checkpoint(engine.checkpoint(item_id=item.item_id), worker.fence(item)))
     assert engine.crash(runner, worker) == ()
     (blocked,) = runner.run(workers.blocked_leases())
-    assert (blocked.item_id, blocked.worker_id, blocked.pid) == (item.item_id, worker.worker_id, session.pid)
+    assert (blocked.item_id, blocked.worker_id) == (item.item_id, worker.worker_id)
+    assert session.pid in (blocked.pid, 0)
     session.commit()
     (taken,) = runner.run(workers.reclaim())
     assert taken.item_id == item.item_id

@@ -4,10 +4,11 @@ The order: an explicit DSN, `AGENTOS_DSN`, else the embedded server of this user
 itself; a DSN is checked and refused when its schema is missing, half migrated or newer than this code.
 """
 
+import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ import asyncpg
 import psycopg
 import psycopg_pool
 
+from agentos.store import pooler, transport
 from agentos.store.embedded import EmbeddedServer
 from agentos.store.errors import ConfigInvalid, DatabaseUnavailable
 from agentos.store.migrate import check_schema, migrate
@@ -63,18 +65,34 @@ def connect(dsn: str, *, application: str = APPLICATION) -> psycopg.Connection[A
     be read.
     """
     try:
-        return psycopg.connect(dsn, autocommit=True, application_name=application, **PATIENCE)
+        conn: psycopg.Connection[Any] = psycopg.connect(dsn, **_options(dsn, application))
+        pooler.adapt(conn)
+    except psycopg.OperationalError as exc:
+        if transport.refusal(exc) is not None:
+            raise_mapped(exc)
+        raise DatabaseUnavailable(f"cannot connect to {_where(dsn)}: {_reason(exc)}", hint=_fix(exc)) from exc
+    return conn
+
+
+def _options(dsn: str, application: str) -> dict[str, Any]:
+    """What every psycopg connection is opened with, beside its DSN."""
+    try:
+        secure = transport.for_psycopg(dsn)
     except psycopg.ProgrammingError as exc:
         raise ConfigInvalid(
             f"the DSN cannot be read: {redact(str(exc))}",
             hint="write AGENTOS_DSN (or --dsn) as postgresql://user:password@host:5432/database",
         ) from exc
-    except psycopg.OperationalError as exc:
-        where = _where(dsn)
-        raise DatabaseUnavailable(
-            f"cannot connect to {where}: {_reason(exc)}",
-            hint="check AGENTOS_DSN (or --dsn) and that the server runs; without a DSN the embedded server is used",
-        ) from exc
+    return {"autocommit": True, "application_name": application, **PATIENCE, **secure}
+
+
+def _fix(exc: psycopg.OperationalError) -> str:
+    if "unsupported startup parameter" in str(exc):
+        return (
+            "that is PgBouncer: take the parameter out of the DSN (ALTER ROLE ... SET does the same), or name it in"
+            " ignore_startup_parameters of pgbouncer.ini"
+        )
+    return "check AGENTOS_DSN (or --dsn) and that the server runs; without a DSN the embedded server is used"
 
 
 def _reason(exc: psycopg.OperationalError) -> str:
@@ -129,7 +147,7 @@ class Database:
         self._pid = os.getpid()
         self._pool = psycopg_pool.ConnectionPool(
             dsn, min_size=0, max_size=max_size, open=False, max_idle=60, timeout=CONNECT_TIMEOUT_S, reset=reset,
-            kwargs={"autocommit": True, "application_name": APPLICATION, **PATIENCE},
+            configure=_adapt, kwargs=_options(dsn, APPLICATION),
         )  # fmt: skip
         self._opened = False
         self._beside: Database | None = None
@@ -218,6 +236,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock_after_fork)
 
 
+def _adapt(conn: psycopg.Connection[Any]) -> None:
+    pooler.adapt(conn)
+
+
 def _as_new(conn: psycopg.Connection[Any]) -> None:
     conn.execute("DISCARD ALL")
 
@@ -238,23 +260,34 @@ async def _keep(_conn: object) -> None:
 
 
 class AsyncDatabase:
-    """Runs calls, awaited, on a small pool of asyncpg connections."""
+    """Runs calls, awaited, on a small pool of connections: asyncpg's, or psycopg's behind a transaction pooler."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", dsn: str) -> None:
+    def __init__(self, pool: "asyncpg.Pool[Any] | psycopg_pool.AsyncConnectionPool[Any]", dsn: str) -> None:
         self.pool = pool
         self.dsn = dsn
+        self._acquire: Callable[[], AbstractAsyncContextManager[Any]] = (
+            pool.connection if isinstance(pool, psycopg_pool.AsyncConnectionPool) else pool.acquire
+        )
         self._lending: asyncpg.Pool[Any] | None = None
         self._writer = Writer(self._alone)
+
+    @property
+    def pooled(self) -> bool:
+        """Whether there is a transaction pooler between here and the server: no LISTEN, nothing prepared."""
+        return isinstance(self.pool, psycopg_pool.AsyncConnectionPool)
 
     @classmethod
     async def open(cls, dsn: str, *, max_size: int = 2) -> "AsyncDatabase":
         """Open a pool. Raises DatabaseUnavailable: if the server cannot be reached."""
+        if await asyncio.to_thread(_is_pooled, dsn):
+            return cls(await _pooled(dsn, max_size), dsn)
         try:
             pool = await asyncpg.create_pool(
-                dsn, min_size=1, max_size=max_size, timeout=CONNECT_TIMEOUT_S, command_timeout=60,
+                min_size=1, max_size=max_size, timeout=CONNECT_TIMEOUT_S, command_timeout=60,
                 max_inactive_connection_lifetime=0, server_settings={"application_name": APPLICATION}, reset=_keep,
+                **transport.for_asyncpg(dsn),
             )  # fmt: skip
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        except CONNECTING as exc:
             raise_mapped(exc)
         return cls(pool, dsn)
 
@@ -264,9 +297,9 @@ class AsyncDatabase:
 
     async def _alone(self, call: Call[T]) -> T:
         try:
-            async with self.pool.acquire() as conn:
+            async with self._acquire() as conn:
                 return await arun_call(conn, call)
-        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as exc:
+        except (*CONNECTING, psycopg.Error) as exc:
             raise_mapped(exc)
 
     @asynccontextmanager
@@ -274,15 +307,13 @@ class AsyncDatabase:
         """A connection for statements of others, of a pool beside the calls' own: it may be kept for seconds, and what
         is set on it is reset when it comes back. Opened when it is first asked for, closed when it idled for a minute.
         """
-        if self._lending is None:  # without `await`: making the pool connects nowhere
-            self._lending = asyncpg.create_pool(
-                self.dsn, min_size=0, max_size=LENT, timeout=CONNECT_TIMEOUT_S, command_timeout=60,
-                max_inactive_connection_lifetime=60, server_settings={"application_name": APPLICATION},
-            )  # fmt: skip
+        if self._lending is None:
+            self._lending = self._lender()
+        lending = self._lending
         try:
-            await self._lending
-            conn = await self._lending.acquire()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            _ = await lending
+            conn = await lending.acquire()
+        except CONNECTING as exc:
             raise_mapped(exc)
         try:
             yield conn
@@ -290,13 +321,51 @@ class AsyncDatabase:
             with suppress(
                 OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
             ):  # dropped
-                await self._lending.release(conn)
+                await lending.release(conn)
+
+    def _lender(self) -> "asyncpg.Pool[Any]":
+        """The pool; made without `await` it connects nowhere. Behind a pooler nothing is prepared under a name, and
+        inside a transaction the session stays the same."""
+        pool: asyncpg.Pool[Any] = asyncpg.create_pool(
+            min_size=0, max_size=LENT, timeout=CONNECT_TIMEOUT_S, command_timeout=60,
+            max_inactive_connection_lifetime=60, server_settings={"application_name": APPLICATION},
+            statement_cache_size=0 if self.pooled else 100, **transport.for_asyncpg(self.dsn),
+        )  # fmt: skip
+        return pool
 
     async def close(self) -> None:
         """Close the pool at once; what runs is ended."""
         if self._lending is not None:
             self._lending.terminate()
-        self.pool.terminate()
+        if isinstance(self.pool, psycopg_pool.AsyncConnectionPool):
+            await self.pool.close(timeout=1)
+        else:
+            self.pool.terminate()
+
+
+CONNECTING = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What asyncpg raises when it cannot connect, or loses a connection."""
+
+
+def _is_pooled(dsn: str) -> bool:
+    found = pooler.known(dsn)
+    if found is None:
+        with connect(dsn) as conn:
+            return pooler.is_pooled(conn)
+    return found
+
+
+async def _pooled(dsn: str, max_size: int) -> "psycopg_pool.AsyncConnectionPool[Any]":
+    pool: psycopg_pool.AsyncConnectionPool[Any] = psycopg_pool.AsyncConnectionPool(
+        dsn, min_size=1, max_size=max_size, open=False, timeout=CONNECT_TIMEOUT_S, max_idle=3600,
+        kwargs={**_options(dsn, APPLICATION), "prepare_threshold": None},
+    )  # fmt: skip
+    try:
+        await pool.open(wait=True, timeout=CONNECT_TIMEOUT_S)
+    except psycopg.Error as exc:
+        await pool.close(timeout=1)
+        raise_mapped(exc)
+    return pool
 
 
 @asynccontextmanager

@@ -9,8 +9,7 @@ import asyncpg
 import psycopg
 
 from agentos.store.errors import DatabaseUnavailable, InvalidInput
-from agentos.store.run import Call, arun_call, raise_mapped, run_call
-from agentos.store.schema import in_schema
+from agentos.store.run import Call, arun_call, run_call
 
 T = TypeVar("T")
 
@@ -73,11 +72,8 @@ class OnAsyncPsycopg:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, call: Call[T]) -> T:
-        try:
-            async with self._turn, psycopg.AsyncRawCursor(self.conn, row_factory=psycopg.rows.dict_row) as cursor:
-                return call.read(await (await cursor.execute(in_schema(call.sql), call.args)).fetchall())
-        except (psycopg.Error, UnicodeEncodeError) as exc:
-            raise_mapped(exc)
+        async with self._turn:
+            return await arun_call(self.conn, call)
 
     def begun(self) -> AbstractAsyncContextManager[Any]:
         return self.conn.transaction()

@@ -26,9 +26,11 @@ from agentos.store.errors import (
     MissingPrivilege,
     SchemaIncomplete,
     SchemaMissing,
+    TransportRefused,
     from_sqlstate,
 )
 from agentos.store.schema import in_schema
+from agentos.store.transport import refusal
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -191,7 +193,9 @@ def run_call(conn: psycopg.Connection[Any], call: Call[T]) -> T:
 
 
 async def arun_call(conn: Any, call: Call[T]) -> T:
-    """The same on an asyncpg connection (or its pool proxy)."""
+    """The same on an asyncpg connection (or its pool proxy), or an asynchronous one of psycopg."""
+    if isinstance(conn, psycopg.AsyncConnection):
+        return await _on_psycopg(conn, call)
     try:
         return call.read(await conn.fetch(in_schema(call.sql), *call.args))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
@@ -201,9 +205,19 @@ async def arun_call(conn: Any, call: Call[T]) -> T:
         raise_mapped(exc)
 
 
+async def _on_psycopg(conn: psycopg.AsyncConnection[Any], call: Call[T]) -> T:
+    try:
+        async with psycopg.AsyncRawCursor(conn, row_factory=psycopg.rows.dict_row) as cursor:
+            return call.read(await (await cursor.execute(in_schema(call.sql), call.args)).fetchall())
+    except (psycopg.Error, UnicodeEncodeError) as exc:
+        raise_mapped(exc)
+
+
 def raise_mapped(exc: BaseException) -> NoReturn:
     """Raise our error for a driver's. Classified by SQLSTATE alone: asyncpg files ours under FatalPostgresError."""
     code = getattr(exc, "sqlstate", None) or ""
+    if not code and (refused := refusal(exc)):
+        raise TransportRefused(refused[0], hint=refused[1]) from exc
     if isinstance(exc, _UNSENT) and not code:
         raise InvalidValue(
             f"a value was not sent to the database: {_first_line(exc)}",

@@ -52,6 +52,11 @@ class Settings(BaseSettings):
 
     dsn: str | None = Field(default=None, repr=False)
     """`postgresql://…` of the server to use; default: the embedded one. Not in the repr: it may hold a password."""
+    pooler: Literal["auto", "transaction", "none"] = "auto"
+    """Whether a transaction pooler such as PgBouncer is in front of the server; `auto`: found out at the first
+    connection. Behind one nothing is prepared and workers poll instead of listening."""
+    allow_plaintext: bool = False
+    """Whether a connection to another host may go without TLS; so says `sslmode=disable` in a DSN for that one."""
     data_dir: Folder = Field(default_factory=default_data_dir)
     """Folder of the embedded database."""
     artifact_dir: Folder | None = None

@@ -9,6 +9,7 @@ import asyncpg
 
 from agentos.core.logs import get_logger
 from agentos.store.schema import schema
+from agentos.store.transport import for_asyncpg
 
 log = get_logger(__name__)
 
@@ -26,7 +27,9 @@ async def listen(dsn: str, queues: tuple[str, ...], wake: Callable[[], None]) ->
 
     while True:
         try:
-            conn = await asyncpg.connect(dsn, timeout=10, server_settings={"application_name": "agentos-listen"})
+            conn = await asyncpg.connect(
+                timeout=10, server_settings={"application_name": "agentos-listen"}, **for_asyncpg(dsn)
+            )
             try:
                 await conn.add_listener(f"{schema()}_wake", noticed)
                 wake()  # what came while nobody listened

@@ -81,7 +81,12 @@ class Worker:
         self.vitals.behind = Behind(self._sync_db, self._slots, self.held, self._waker, self._unsure)
         self._pace = Pace(0 if self.options.solo else self.options.settings.prefetch)
         background = [asyncio.create_task(self.vitals.tick()), asyncio.create_task(self._self_fence())]
-        if self.options.listen:
+        if self.options.listen and self._db.pooled:
+            log.info(
+                "a transaction pooler is in front of the database: polling, not listening",
+                poll_s=self.options.settings.poll_s,
+            )
+        elif self.options.listen:
             background.append(asyncio.create_task(listen(self.target.dsn, self.options.queues, self.wake)))
         unguard = self.vitals.guard_loop()
         try:

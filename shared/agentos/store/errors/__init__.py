@@ -9,7 +9,8 @@ AgentOSError
 ├── InvalidInput           what the caller passed cannot be used; nothing has happened
 │   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
 ├── DatabaseError          the database cannot be used as it is
-│   └── DatabaseUnavailable DatabaseBusy DatabaseTooOld MissingPrivilege SchemaMissing SchemaIncomplete SchemaTooNew
+│   └── DatabaseUnavailable TransportRefused DatabaseBusy DatabaseTooOld MissingPrivilege SchemaMissing SchemaIncomplete
+│       SchemaTooNew
 ├── ReplayError            the record and the program or the world disagree
 │   └── InDoubt ProgramChanged CallBeforeCheckpoint CheckpointInvalid PostconditionFailed
 └── TaskFailed TaskCancelled TaskTimeout   how a task ended, raised by `handle.result()`
@@ -34,6 +35,7 @@ from agentos.store.errors.database import (
     SchemaIncomplete,
     SchemaMissing,
     SchemaTooNew,
+    TransportRefused,
 )
 from agentos.store.errors.ending import (
     ApprovalRejected,
@@ -171,7 +173,7 @@ __all__ = [
     "ToolTimeout",
     "TransactionAborted",
     "TransactionOpen",
-    "TransactionTimeout",
+    "TransactionTimeout", "TransportRefused",
     "UnknownCheckpoint",
     "UnknownKind",
     "UnknownOption",

@@ -45,3 +45,9 @@ class SchemaMissing(DatabaseError):
 
 class SchemaTooNew(DatabaseError):
     """The schema was migrated by a newer agentos than this one."""
+
+
+class TransportRefused(DatabaseUnavailable):
+    """The connection would not be encrypted although it leaves this machine, or the server's certificate is not
+    accepted: another host's, expired, or of a CA that is not trusted.
+    """
