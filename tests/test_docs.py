@@ -150,6 +150,16 @@ def rewind(page: Played) -> None:
     assert handle.result(0) == ["1", "2", "3"]
 
 
+def fork(page: Played) -> None:
+    page.rest()
+    handle = page.app.submit("report", {"topic": "tides"})
+    page.drain()
+    made = page.names["try_again"](handle)
+    page.drain()
+    assert made.task_id != handle.task_id
+    assert made.result(0) == handle.result(0) == {"published": "WRITE ABOUT TIDES"}
+
+
 def waits(page: Played) -> None:
     page.rest()
     handle = page.app.submit("order", {"amount": 12})
@@ -215,6 +225,7 @@ PLAYED: dict[str, Callable[[Played], None]] = {
     "llm.md": model_calls,
     "progress.md": progress,
     "purge.md": purge,
+    "fork.md": fork,
     "rewind.md": rewind,
     "tools-and-doubt.md": tools,
     "transactions.md": transactions,

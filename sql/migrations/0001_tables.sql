@@ -49,7 +49,8 @@ CREATE TABLE agentos.task_heads (
     paused           boolean NOT NULL DEFAULT false,  -- nothing of it begins until it is resumed
     parent_task      text,                            -- of a child task: who waits for it, or may
     parent_item      bigint,
-    purged_at        timestamptz                      -- its content was taken away
+    purged_at        timestamptz,                     -- its content was taken away
+    outputs_of       text                             -- of a fork: the task whose model outputs answer it, too
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = off);
 
 CREATE INDEX task_heads_parent ON agentos.task_heads (parent_task) WHERE parent_task IS NOT NULL;

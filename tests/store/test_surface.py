@@ -129,7 +129,16 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
             },
         },
         "outcomes": {
-            "in": {"complete", "fail", "quarantine", "skip_dependants", "end_parked", "give_up", "fail_parked"},
+            "in": {
+                "complete",
+                "fail",
+                "quarantine",
+                "skip_dependants",
+                "end_parked",
+                "give_up",
+                "fail_parked",
+                "fork_items",
+            },
             "out": {"retry_task", "take_out"},
         },
     }

@@ -34,6 +34,7 @@ COMMANDS = (
     Entry("retry", "operate", LOOK, "Open the items of a failed or cancelled task again."),
     Entry("dead", "rewind", LOOK, "List the tasks that failed, and what a retry would do."),
     Entry("rewind", "rewind", LOOK, "Go back to a checkpoint of a task, and on from there."),
+    Entry("fork", "fork", LOOK, "Make a new task that begins at a checkpoint of another one."),
     Entry("approve", "operate", LOOK, "Answer what a task asks: yes, or --reject."),
     Entry("signal", "operate", LOOK, "Send a signal to a task that waits for it, or will."),
     Entry("doubts", "doubts", LOOK, "List the calls that nobody knows the end of."),

@@ -1,5 +1,6 @@
 """`agentos rewind` and `agentos dead`: going back, and what failed."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from agentos.cli.database import opened
 from agentos.cli.options import AsJson, Dsn, TaskId
 from agentos.cli.output import compact, err, out, print_json, print_table
-from agentos.core.rewind import Rewind
+from agentos.core.rewind import Rewind, RewoundCall
 from agentos.core.rewind import rewind as go_back
 from agentos.store.calls.rewind import DeadTask, dead_tasks
 from agentos.store.canonical import loads
@@ -46,7 +47,7 @@ def rewind(
     """
     with opened(dsn) as db:
         flow = go_back(
-            task, to, dry_run=dry_run, replay=replay or (), re_execute=re_execute or (), stub=_stubs(stub or []), by=by
+            task, to, dry_run=dry_run, replay=replay or (), re_execute=re_execute or (), stub=stubs(stub or []), by=by
         )
         told = drive(db, flow)
     if json:
@@ -55,7 +56,8 @@ def rewind(
         _print(told)
 
 
-def _stubs(given: list[str]) -> dict[str, Any]:
+def stubs(given: list[str]) -> dict[str, Any]:
+    """What --stub was given, by tool. Raises InvalidInput."""
     found: dict[str, Any] = {}
     for each in given:
         tool, separator, text = each.partition("=")
@@ -70,14 +72,17 @@ def _stubs(given: list[str]) -> dict[str, Any]:
     return found
 
 
-def _print(told: Rewind) -> None:
+def print_calls(calls: Sequence[RewoundCall], title: str) -> None:
+    """Each call, and what becomes of it."""
     rows = [
         (each.call.tool_name, compact(each.call.arguments, 80), each.call.item_key or each.call.item_id,
-         each.call.state, each.call.begun_at, _said(each.becomes, each.call.on_doubt)) for each in told.calls
+         each.call.state, each.call.begun_at, _said(each.becomes, each.call.on_doubt)) for each in calls
     ]  # fmt: skip
-    print_table(
-        ("tool", "arguments", "item", "state", "at", "becomes"), rows, title=f"Calls after checkpoint {told.to}"
-    )
+    print_table(("tool", "arguments", "item", "state", "at", "becomes"), rows, title=title)
+
+
+def _print(told: Rewind) -> None:
+    print_calls(told.calls, f"Calls after checkpoint {told.to}")
     if not told.calls:
         err.print(f"no call is recorded after checkpoint {told.to}")
     many = f"{len(told.checkpoints)} checkpoint(s) superseded, {len(told.items)} item(s) open again"
@@ -90,6 +95,7 @@ def _print(told: Rewind) -> None:
 
 def _said(becomes: str, on_doubt: str) -> str:
     return {
+        "carried_over": "carried over: it came before",
         "runs_again": "runs again: it failed",
         "in_doubt": f"in doubt: {on_doubt}",
         "executed_again": "executed again, new idempotency key",

@@ -7,22 +7,24 @@ from typing import Any, Literal
 
 from agentos.core.doubts import wake_task
 from agentos.core.flows.results import pack
-from agentos.store.calls.rewind import CallAfter, rewind_calls, rewind_scope, rewind_task
+from agentos.store.calls.rewind import RecordedEffect, rewind_calls, rewind_scope, rewind_task
 from agentos.store.canonical import canonical_text, loads
 from agentos.store.errors import InvalidInput
 from agentos.store.run import Flow, do
 
-Becomes = Literal["replayed", "runs_again", "in_doubt", "executed_again", "stubbed", "waits_again"]
+Becomes = Literal["carried_over", "replayed", "runs_again", "in_doubt", "executed_again", "stubbed", "waits_again"]
+Choices = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class RewoundCall:
     """A call after the checkpoint and what becomes of it when the program makes it again: `replayed` from the record;
     `runs_again`, since it had failed; `in_doubt`, as its tool declares; `executed_again` under a new idempotency key;
-    `stubbed`; `waits_again`: a wait that is not over, or that is to be waited for anew.
+    `stubbed`; `waits_again`: a wait that is not over, or that is to be waited for anew. Of a fork also `carried_over`:
+    it came before the checkpoint, and its record goes along.
     """
 
-    call: CallAfter
+    call: RecordedEffect
     becomes: Becomes
 
 
@@ -52,21 +54,31 @@ def rewind(
     InvalidInput: if a tool is named twice, or was not called after the checkpoint. InvalidValue, ValueTooLarge: if a
     stub cannot be stored. Nothing was changed then.
     """
-    choices = {**{tool: {"action": "re_execute"} for tool in re_execute}, **_stubs(stub or {})}
     calls = yield from do(rewind_calls(task_id, to))
-    _check([*replay, *re_execute, *(stub or {})], {each.tool_name for each in calls}, to)
+    choices = chosen(calls, to, replay=replay, re_execute=re_execute, stub=stub or {})
     scope = yield from do(rewind_scope(task_id, to))
     items = scope.items
     if not dry_run:
         text = canonical_text(choices, what="choices")
         items = yield from do(rewind_task(task_id, to, text, by or getpass.getuser()))
         yield from wake_task(task_id)
-    told = tuple(RewoundCall(each, _becomes(each, choices)) for each in calls)
+    told = tuple(RewoundCall(each, becomes(each, choices)) for each in calls)
     return Rewind(task_id, to, not dry_run, items, scope.checkpoints, told)
 
 
-def _stubs(stub: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def chosen(
+    after: Collection[RecordedEffect], seq: int, *, replay: Collection[str], re_execute: Collection[str],
+    stub: Mapping[str, Any],
+) -> Choices:  # fmt: skip
+    """What is to become of the calls `after` the checkpoint `seq`, by tool. Raises InvalidInput, InvalidValue,
+    ValueTooLarge.
+    """
+    _check([*replay, *re_execute, *stub], {each.tool_name for each in after}, seq)
+    return {**{tool: {"action": "re_execute"} for tool in re_execute}, **_stubs(stub)}
+
+
+def _stubs(stub: Mapping[str, Any]) -> Choices:
+    found: Choices = {}
     for tool, result in stub.items():
         packed = pack(result)
         if packed.refusal is not None:
@@ -88,7 +100,8 @@ def _check(named: list[str], called: set[str], to: int) -> None:
             )
 
 
-def _becomes(call: CallAfter, choices: Mapping[str, Mapping[str, Any]]) -> Becomes:
+def becomes(call: RecordedEffect, choices: Choices) -> Becomes:
+    """What becomes of a call after the checkpoint when the program makes it again."""
     action = choices.get(call.tool_name, {}).get("action")
     if call.tool_name.startswith("@"):
         return "waits_again" if action or call.state == "begun" else "replayed"

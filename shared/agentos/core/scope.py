@@ -25,7 +25,7 @@ from agentos.core.llm.request import ModelRequest
 from agentos.core.process import host, monotonic
 from agentos.core.tool import Tool, bash
 from agentos.core.transaction import OpenTransaction, open_transaction
-from agentos.store.calls import checkpoints, items, ledger
+from agentos.store.calls import checkpoints, forks, items, ledger
 from agentos.store.calls.checkpoints import CheckpointRow, Committed, NewCheckpoint
 from agentos.store.calls.items import ClaimedItem, Fence
 from agentos.store.calls.ledger import CallIdentity, OnDoubt
@@ -72,6 +72,8 @@ class ItemScope:
         self.resumed_ordinal = 0
         self.resumed_from: int | None = None
         self.rejected: tuple[tuple[int, str], ...] = ()
+        self.outputs_of: str | None = None
+        """Of a fork: the task whose model outputs answer it, too."""
         self._verify_row = verify_row
         self._verify = verify
         self._before_effect = before_effect
@@ -95,6 +97,7 @@ class ItemScope:
 
     def resume(self) -> Flow[None]:
         """Find the newest checkpoint of this item whose evidence holds here and now; mark newer ones superseded."""
+        self.outputs_of = yield from do(forks.outputs_of(self.task_id))
         yield from self._go_on_from_newest()
         self.program.remember((yield from do(ledger.ledger_recorded(self.item.item_id, self.ordinal))))
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from agentos.core import doubts
 from agentos.core.doubts import Resolved
+from agentos.core.fork import Fork
+from agentos.core.fork import fork as make_fork
 from agentos.core.rewind import Rewind
 from agentos.core.rewind import rewind as go_back
 from agentos.store.calls.doubts import Answer, Doubt, open_doubts
@@ -84,3 +86,37 @@ class Operations:
         return await asyncio.to_thread(
             self.rewind, to, dry_run=dry_run, replay=replay, re_execute=re_execute, stub=stub, by=by
         )
+
+    def fork(
+        self, from_seq: int, *, task_id: str | None = None, dry_run: bool = False, replay: Collection[str] = (),
+        re_execute: Collection[str] = (), stub: Mapping[str, Any] | None = None, new_outputs: bool = False,
+        by: str | None = None,
+    ) -> Fork:  # fmt: skip
+        """Make a new task that begins at this one's checkpoint `from_seq` (0: the beginning); this one stays as it is,
+        whether it has ended or goes on. `app.handle(fork.task_id)` is its handle.
+
+        `task_id`: of the fork, default a new one; with it, saying it again makes no second fork (TaskExists).
+        `dry_run`: only tell which calls are recorded and what becomes of each. By tool, of the calls after the
+        checkpoint: `replay` (as for every tool that is not named), `re_execute` (under new idempotency keys), `stub`
+        {tool: result}. `new_outputs`: models are asked again, and paid. `by`: who wants it, default this user.
+        Raises UnknownCheckpoint, UnknownTask, TaskPurged. TaskOpen: if a child task made before the checkpoint has not
+        ended. InvalidInput: if a tool is named twice, or was not called after the checkpoint.
+        """
+        return drive(
+            self.db,
+            make_fork(
+                self.task_id, from_seq, fork_id=task_id, dry_run=dry_run, replay=replay, re_execute=re_execute,
+                stub=stub, new_outputs=new_outputs, by=by,
+            ),
+        )  # fmt: skip
+
+    async def afork(
+        self, from_seq: int, *, task_id: str | None = None, dry_run: bool = False, replay: Collection[str] = (),
+        re_execute: Collection[str] = (), stub: Mapping[str, Any] | None = None, new_outputs: bool = False,
+        by: str | None = None,
+    ) -> Fork:  # fmt: skip
+        """The same, awaited."""
+        return await asyncio.to_thread(
+            self.fork, from_seq, task_id=task_id, dry_run=dry_run, replay=replay, re_execute=re_execute, stub=stub,
+            new_outputs=new_outputs, by=by,
+        )  # fmt: skip

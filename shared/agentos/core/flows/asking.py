@@ -1,13 +1,14 @@
 """A running item asks a model: under its lease, with its task's budget, once per content."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentos.core.flows.model import Turn, generate_once
 from agentos.core.llm.prices import price_of
 from agentos.core.llm.request import ModelRequest
 from agentos.core.llm.stream import OnToken, gathering
-from agentos.store.calls.cache import Estimate
+from agentos.store.calls.cache import Estimate, PromptIdentity
 from agentos.store.run import Flow
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def ask_model(
 
     Raises as `generate_once`. InvalidInput: if the request's scope is not known.
     """
-    identity = request.identity(scope.task_id)
+    identity = identified(scope, request)
     make = gathering(scope.guarded(generate), on_token)
     yield from scope.may_begin()
     with scope.branches.call():
@@ -40,8 +41,16 @@ def turn_for(scope: "ItemScope", request: ModelRequest, *, allow_truncated: bool
     """The caller's turn at `request`, for outputs that are handed on while they are made."""
     fence = scope.lease.fence
     return Turn(
-        request.identity(scope.task_id), fence, fence.worker_id, EXPIRES_S, estimate(request), allow_truncated
+        identified(scope, request), fence, fence.worker_id, EXPIRES_S, estimate(request), allow_truncated
     )  # fmt: skip
+
+
+def identified(scope: "ItemScope", request: ModelRequest) -> PromptIdentity:
+    """The identity of the output. A fork shares those of the task that it was made of, and keeps what it used."""
+    own = request.identity(scope.task_id)
+    if scope.outputs_of is None or request.scope != "task":
+        return own
+    return replace(own, key=request.identity(scope.outputs_of).key, own_key=own.key)
 
 
 def estimate(request: ModelRequest) -> Estimate:

@@ -9,8 +9,8 @@ from agentos.store.run import Call
 
 
 @dataclass(frozen=True, slots=True)
-class CallAfter:
-    """A recorded call that came after the checkpoint. `state`: begun, finished or failed."""
+class RecordedEffect:
+    """A recorded call, before or after the checkpoint. `state`: begun, finished or failed."""
 
     idempotency_key: str
     item_id: int | None
@@ -52,7 +52,7 @@ class RewindScope:
     checkpoints: tuple[int, ...]
 
 
-def rewind_calls(task_id: str, to: int) -> Call[tuple[CallAfter, ...]]:
+def rewind_calls(task_id: str, to: int) -> Call[tuple[RecordedEffect, ...]]:
     """The recorded calls that came after the checkpoint `to` (0: all), in order. Writes nothing.
 
     Raises UnknownTask, UnknownCheckpoint: if there is none, or it is superseded.
@@ -60,7 +60,7 @@ def rewind_calls(task_id: str, to: int) -> Call[tuple[CallAfter, ...]]:
     return Call(
         "SELECT * FROM agentos.rewind_calls($1::text, $2::bigint)",
         (task_id, to),
-        lambda rows: tuple(CallAfter(**{**dict(row), "arguments": loads(row["arguments"])}) for row in rows),
+        lambda rows: tuple(RecordedEffect(**{**dict(row), "arguments": loads(row["arguments"])}) for row in rows),
     )
 
 

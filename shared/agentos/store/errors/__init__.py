@@ -4,7 +4,7 @@
 AgentOSError
 ├── EngineError            raised by an SQL function: one class per SQLSTATE AG0xx
 │   ├── LeaseLost TaskHeld TaskFinished TaskExists WorkerDead SeveralQuestions StaleAnswer UnknownOption
-│   ├── AnswerRefused WrongDatabase TaskOpen TaskPurged
+│   ├── AnswerRefused WrongDatabase TaskOpen TaskPurged ForkRefused
 │   └── UnknownTask UnknownWorkItem UnknownCheckpoint UnknownWorker
 ├── InvalidInput           what the caller passed cannot be used; nothing has happened
 │   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
@@ -61,6 +61,7 @@ from agentos.store.errors.ending import (
 from agentos.store.errors.engine import (
     AnswerRefused,
     EngineError,
+    ForkRefused,
     IdempotencyConflict,
     InvalidDependency,
     LeaseLost,
@@ -131,6 +132,7 @@ __all__ = [
     "EmbeddedInUse",
     "EmbeddedUnsupported",
     "EngineError",
+    "ForkRefused",
     "IdempotencyConflict",
     "InDoubt",
     "InvalidArguments",

@@ -137,6 +137,12 @@ class TaskPurged(EngineError):
     sqlstate = "AG048"
 
 
+class ForkRefused(EngineError):
+    """A record of the task could not go along with a fork, so that its effect might be done again. Nothing was made."""
+
+    sqlstate = "AG049"
+
+
 class WrongDatabase(EngineError):
     """A connection that was to be joined is on another database than the worker."""
 
