@@ -65,10 +65,8 @@ $$;
 
 -- What the server is and how it is set: one row per thing that is wrong. Partitions: whole days ahead of today.
 CREATE FUNCTION agentos.server_findings(p_old_s float8) RETURNS TABLE (finding text, data json) LANGUAGE sql AS $$
-    SELECT 'partitions_short', json_build_object('parent', p.parent, 'days_ahead', p.ahead) FROM (
-        SELECT parent, (SELECT count(*) FROM generate_series(1, 7) d WHERE to_regclass(format('agentos.%s_%s', parent,
-                   to_char(agentos.clock() AT TIME ZONE 'UTC' + make_interval(days => d), 'YYYYMMDD'))) IS NOT NULL) AS ahead
-          FROM unnest(ARRAY['outcomes', 'events']) parent) p WHERE p.ahead < 3
+    SELECT 'partitions_short', json_build_object('parent', p.parent, 'days_ahead', p.days_ahead)
+      FROM agentos.partitions_ahead() p WHERE p.days_ahead < 3
     UNION ALL
     SELECT 'not_durable', json_build_object('setting', s.name, 'value', s.setting) FROM pg_settings s
      WHERE s.name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND s.setting = 'off'

@@ -219,6 +219,8 @@ CREATE TABLE agentos.outcomes (
     error       json
 ) PARTITION BY RANGE (finished_at);
 CREATE INDEX outcomes_item ON agentos.outcomes (item_id);
+-- For the statistics' look at what ended lately: some bytes a megabyte, where a b-tree would pay an entry an outcome.
+CREATE INDEX outcomes_finished ON agentos.outcomes USING brin (finished_at) WITH (pages_per_range = 64, autosummarize = on);
 
 CREATE TABLE agentos.workers (
     worker_id     bigint PRIMARY KEY,
@@ -244,4 +246,47 @@ CREATE TABLE agentos.leaders (
     holder     bigint NOT NULL,
     term       bigint NOT NULL,
     expires_at timestamptz NOT NULL
+);
+
+-- How much there is, by queue, kind and version: what the coordinator counted last, so that no metric ever counts.
+CREATE TABLE agentos.lane_statistics (
+    queue           text NOT NULL,
+    kind            text NOT NULL,
+    version         integer NOT NULL,
+    ready           bigint NOT NULL DEFAULT 0,
+    ready_exact     boolean NOT NULL DEFAULT true,  -- false: estimated from a sample, never below the count's bound
+    held            bigint NOT NULL DEFAULT 0,
+    scheduled       bigint NOT NULL DEFAULT 0,
+    waiting         bigint NOT NULL DEFAULT 0,
+    parked_exact    boolean NOT NULL DEFAULT true,  -- of held, scheduled and waiting
+    oldest_ready_at timestamptz,                    -- at the earliest, of the item that is claimed next; null: none
+    completed       bigint NOT NULL DEFAULT 0,      -- these five only grow
+    failed          bigint NOT NULL DEFAULT 0,
+    quarantined     bigint NOT NULL DEFAULT 0,
+    cancelled       bigint NOT NULL DEFAULT 0,
+    skipped         bigint NOT NULL DEFAULT 0,
+    sampled_at      timestamptz,                    -- null: only its ends were counted so far
+    PRIMARY KEY (queue, kind, version)
+) WITH (fillfactor = 50);
+
+-- Each count, for a day: until when ends are counted, and how far the lease rows' sequence had come.
+CREATE TABLE agentos.statistics_runs (
+    at            timestamptz PRIMARY KEY,
+    counted_until timestamptz NOT NULL,
+    ready_seq     bigint NOT NULL
+);
+CREATE INDEX statistics_runs_seq ON agentos.statistics_runs (ready_seq);
+
+-- What ended, by minute, for a week.
+CREATE TABLE agentos.throughput (
+    minute      timestamptz NOT NULL,
+    queue       text NOT NULL,
+    kind        text NOT NULL,
+    version     integer NOT NULL,
+    completed   bigint NOT NULL,
+    failed      bigint NOT NULL,
+    quarantined bigint NOT NULL,
+    cancelled   bigint NOT NULL,
+    skipped     bigint NOT NULL,
+    PRIMARY KEY (minute, queue, kind, version)
 );

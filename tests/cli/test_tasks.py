@@ -11,7 +11,7 @@ from tests.cli.pool import HandWorker
 from tests.store import engine
 
 from agentos.cli import output
-from agentos.store.calls import items, tasks
+from agentos.store.calls import items, statistics, tasks
 from agentos.store.connect import Database
 
 
@@ -157,3 +157,16 @@ def test_a_task_is_paused_and_resumed(agentos: Command, db: Database) -> None:
     assert (resumed["items"], resumed["status"]) == (1, "created")
     worker.complete(worker.claim())
     assert agentos("pause", "task-1").stdout == "task-1 had ended before: completed\n"
+
+
+def test_statistics_are_what_the_coordinator_counted(agentos: Command, db: Database) -> None:
+    empty = agentos("stats")
+    assert "nothing was counted yet" in empty.stderr
+    submit(db, "task-1")
+    db.run(statistics.take_statistics(0))
+    header, line = agentos("stats", "--queue", "default").stdout.splitlines()
+    assert header.split()[:4] == ["QUEUE", "KIND", "VERSION", "READY"]
+    assert line.split()[:4] == ["default", "work", "0", "1"]
+    (found,) = json.loads(agentos("stats", "--json").stdout)["statistics"]
+    assert (found["ready"], found["ready_exact"], found["completed_5m"]) == (1, True, 0)
+    assert json.loads(agentos("stats", "--queue", "none", "--json").stdout) == {"statistics": []}

@@ -6,10 +6,10 @@ from agentos.store.calls.items import ClaimedItem
 from agentos.store.connect import Database
 
 
-def submit_many(db: Database, count: int, *, delay_s: float = 0.0) -> None:
+def submit_many(db: Database, count: int, *, delay_s: float = 0.0, prefix: str = "task") -> None:
     """`count` tasks of one item each: task-0, task-1 …"""
     for n in range(count):
-        db.run(tasks.submit(f"task-{n}", "work", "a title", "{}", delay_s=delay_s))
+        db.run(tasks.submit(f"{prefix}-{n}", "work", "a title", "{}", delay_s=delay_s))
 
 
 def worker_that_dies(db: Database, *, ttl_s: float, claims: int) -> tuple[int, tuple[ClaimedItem, ...]]:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
+import pytest
 from tests.coordinator.daemon import PATIENCE_S, Daemon, until
 from tests.coordinator.pool import submit_many, worker_that_dies
 
-from agentos.store.calls import tasks, workers
+from agentos.store.calls import statistics, tasks, workers
 from agentos.store.connect import Database
 
 Conn = psycopg.Connection[Any]
@@ -102,3 +103,15 @@ def test_it_holds_at_most_two_connections(conn: Conn, start: Callable[..., Daemo
     )
     seen = [conn.execute(others).fetchone() or (0,) for _ in range(50)]
     assert max(count for (count,) in seen) <= 2
+
+
+def test_it_counts_at_its_interval_what_there_is(
+    db: Database, start: Callable[..., Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTOS_STATISTICS_S", "0.1")
+    submit_many(db, 3)
+    start()
+    until(lambda: [each.ready for each in db.run(statistics.lane_statistics())] == [3])
+    submit_many(db, 1, prefix="more")
+    until(lambda: [each.ready for each in db.run(statistics.lane_statistics())] == [4])
+    assert db.run(statistics.backlog("default", 60)) == 4

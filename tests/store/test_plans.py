@@ -150,4 +150,5 @@ def test_no_function_that_forces_its_plan_is_compiled_at_every_call(conn: psycop
         "SELECT proname, 'jit=off' = ANY (proconfig) FROM pg_proc"
         " WHERE pronamespace = 'agentos'::regnamespace AND array_to_string(proconfig, ' ') LIKE '%enable_%'"
     ).fetchall()
-    assert dict(forced) == {"claim": True, "complete": True, "end_leases": True, "turn": True}
+    assert {"claim", "complete", "end_leases", "turn"} <= dict(forced).keys()
+    assert all(dict(forced).values()), forced

@@ -1,10 +1,11 @@
 """What a coordinator does. Every duty is safe with any number of coordinators doing it at once."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from agentos.core.logs import get_logger
-from agentos.store.calls import blobs, coordinator, tasks, waits, workers
+from agentos.store.calls import blobs, coordinator, statistics, tasks, waits, workers
 from agentos.store.calls.workers import Reclaimed
 from agentos.store.connect import AsyncDatabase
 from agentos.store.counts import counts
@@ -18,6 +19,8 @@ PROMOTE_LIMIT = 5000
 BLOCKED_WAIT_S = 0.5
 REPAIR_S = 30.0
 PARTITIONS_S = 3600.0
+STATISTICS_SHARE = 10.0
+"""A count that takes long is made less often: at most this share of the time, one part in so many, goes into it."""
 SOONEST_S = 0.01
 """A due item that could not be promoted (somebody locks it) is asked for again after this, not at once."""
 
@@ -47,12 +50,18 @@ def duties(settings: Settings) -> tuple[Duty, ...]:
         await repair(db)
         return REPAIR_S
 
+    async def _statistics(db: AsyncDatabase) -> float:
+        began = time.monotonic()
+        await db.run(statistics.take_statistics(settings.statistics_s))
+        return max(settings.statistics_s, STATISTICS_SHARE * (time.monotonic() - began))
+
     async def _partitions(db: AsyncDatabase) -> float:
         await ensure_partitions(db)
         return PARTITIONS_S
 
     return (
         Duty("reclaim", _reclaim), Duty("promote", _promote), Duty("repair", _repair), Duty("partitions", _partitions),
+        Duty("statistics", _statistics),
     )  # fmt: skip
 
 

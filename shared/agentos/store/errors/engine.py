@@ -147,3 +147,9 @@ class WrongDatabase(EngineError):
     """A connection that was to be joined is on another database than the worker."""
 
     sqlstate = "AG070"
+
+
+class StatisticsStale(EngineError):
+    """The coordinator's counts are too old to go by: none runs, or its database keeps it waiting."""
+
+    sqlstate = "AG060"
