@@ -7,6 +7,7 @@ CREATE FUNCTION agentos.keep_blobs(p_task text, p_all text[], p_new text[], p_bo
 LANGUAGE plpgsql AS $$
 DECLARE v_locked text[] := '{}'; v_missing integer;
 BEGIN
+    IF cardinality(p_all) = 0 THEN RETURN; END IF;
     WHILE cardinality(v_locked) < cardinality(p_new) LOOP
         INSERT INTO agentos.blobs (sha256, body, created_at)
         SELECT u.sha256, u.body, agentos.clock() FROM unnest(p_new, p_bodies) AS u(sha256, body) ORDER BY u.sha256
@@ -77,6 +78,8 @@ CREATE FUNCTION agentos.task_bytes(p_task text) RETURNS TABLE (what text, count 
     UNION ALL SELECT 'tool calls', count(*), coalesce(sum(octet_length(l.arguments::text)
                      + coalesce(octet_length(l.result::text), 0)), 0)::bigint
       FROM agentos.tool_ledger l WHERE l.task_id = p_task
+    UNION ALL SELECT 'model requests', count(m.request), coalesce(sum(octet_length(m.request::text)), 0)::bigint
+      FROM agentos.llm_cache m WHERE m.task_id = p_task
     UNION ALL SELECT 'model outputs', count(*), coalesce(sum(octet_length(m.output::text)), 0)::bigint
       FROM agentos.llm_cache m WHERE m.task_id = p_task
 $$;

@@ -10,11 +10,32 @@ CREATE TYPE agentos.cache_row AS (verdict text, call_token uuid, output text, ge
 -- without a lease. p_call as in ledger_begin. p_own: the key of this task's own record, when p_key is one that other
 -- tasks share; a task that has used an output finds it again, whatever becomes of the shared one.
 -- p_tokens, p_cost: what the call may come to cost (p_cost null: its model has no price).
+-- p_request: what is asked, kept to be shown; its large values are parts (`keep_blobs`), of which p_parts are all and
+-- p_new those that may not be stored yet. Null: it is not kept.
 -- Dies the caller before the commit: nothing was asked. After it: the row says generating by somebody who is gone.
 CREATE FUNCTION agentos.cache_begin(
     p_key text, p_task text, p_item bigint, p_worker bigint, p_token uuid, p_operation text, p_model text,
     p_prompt_sha256 text, p_preview text, p_expires_s float8, p_call uuid DEFAULT gen_random_uuid(), p_own text DEFAULT NULL,
-    p_tokens bigint DEFAULT 0, p_cost numeric DEFAULT 0)
+    p_tokens bigint DEFAULT 0, p_cost numeric DEFAULT 0, p_request text DEFAULT NULL, p_parts text[] DEFAULT '{}',
+    p_new text[] DEFAULT '{}', p_bodies bytea[] DEFAULT '{}')
+RETURNS agentos.cache_row LANGUAGE plpgsql AS $$
+DECLARE v agentos.cache_row := agentos.cache_turn(p_key, p_task, p_item, p_worker, p_token, p_operation, p_model,
+    p_prompt_sha256, p_preview, p_expires_s, p_call, p_own, p_tokens, p_cost);
+BEGIN
+    IF p_request IS NULL THEN RETURN v; END IF;
+    IF v.verdict = 'generate' THEN
+        UPDATE agentos.llm_cache c SET request = p_request::json WHERE c.cache_key = p_key AND c.call_token = p_call;
+    END IF;
+    IF v.verdict = 'generate' OR v.verdict = 'ready' AND p_own IS NOT NULL THEN  -- the task has a row that names them
+        PERFORM agentos.keep_blobs(p_task, p_parts, p_new, p_bodies);
+    END IF;
+    RETURN v;
+END $$;
+
+-- Whose turn it is.
+CREATE FUNCTION agentos.cache_turn(
+    p_key text, p_task text, p_item bigint, p_worker bigint, p_token uuid, p_operation text, p_model text,
+    p_prompt_sha256 text, p_preview text, p_expires_s float8, p_call uuid, p_own text, p_tokens bigint, p_cost numeric)
 RETURNS agentos.cache_row LANGUAGE plpgsql AS $$
 DECLARE v agentos.llm_cache; v_refusal json;
 BEGIN
@@ -57,10 +78,10 @@ BEGIN
 END $$;
 
 CREATE FUNCTION agentos.cache_copy(v agentos.llm_cache, p_task text, p_own text) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO agentos.llm_cache (cache_key, task_id, item_id, operation_type, model, prompt_sha256, prompt_preview, state,
-        output, prompt_tokens, completion_tokens, cost, worker_id, token, call_token, created_at, expires_at)
-    SELECT p_own, p_task, NULL, v.operation_type, v.model, v.prompt_sha256, v.prompt_preview, 'ready', v.output,
-           v.prompt_tokens, v.completion_tokens, v.cost, v.worker_id, NULL, v.call_token, agentos.clock(), v.expires_at
+    INSERT INTO agentos.llm_cache (cache_key, task_id, item_id, operation_type, model, prompt_sha256, prompt_preview, request,
+        state, output, prompt_tokens, completion_tokens, cost, worker_id, token, call_token, created_at, expires_at)
+    SELECT p_own, p_task, NULL, v.operation_type, v.model, v.prompt_sha256, v.prompt_preview, v.request, 'ready',
+           v.output, v.prompt_tokens, v.completion_tokens, v.cost, v.worker_id, NULL, v.call_token, agentos.clock(), v.expires_at
      WHERE p_own <> v.cache_key ON CONFLICT (cache_key) DO NOTHING
 $$;
 

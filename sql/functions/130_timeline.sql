@@ -32,6 +32,15 @@ LANGUAGE sql AS $$
       FROM agentos.llm_cache c WHERE c.task_id = p_task ORDER BY c.created_at DESC LIMIT p_limit
 $$;
 
+-- Whole requests and outputs, as they are stored, newest first. p_limit is for pages: a conversation is large.
+CREATE FUNCTION agentos.model_calls(p_task text, p_before timestamptz, p_limit integer)
+RETURNS TABLE (call_id text, item_id bigint, operation_type text, model text, state text, prompt_sha256 text, request text,
+               output text, created_at timestamptz) LANGUAGE sql AS $$
+    SELECT c.cache_key, c.item_id, c.operation_type, c.model, c.state, c.prompt_sha256, c.request::text, c.output::text,
+           c.created_at FROM agentos.llm_cache c
+     WHERE c.task_id = p_task AND (p_before IS NULL OR c.created_at < p_before) ORDER BY c.created_at DESC LIMIT p_limit
+$$;
+
 -- `open`: it waits for an answer now.
 CREATE FUNCTION agentos.task_approvals(p_task text)
 RETURNS TABLE (question_id text, item_id bigint, question text, shown text, shown_sha256 text, options text[],

@@ -80,6 +80,7 @@ CREATE TABLE agentos.llm_cache (
     model             text NOT NULL,
     prompt_sha256     text NOT NULL,
     prompt_preview    text NOT NULL,
+    request           json,              -- what was asked, large values as parts in blobs; null: not kept
     state             text NOT NULL CHECK (state IN ('generating', 'ready')),
     output            json,
     prompt_tokens     integer,

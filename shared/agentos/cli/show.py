@@ -12,6 +12,7 @@ from agentos.cli.database import opened
 from agentos.cli.exits import FAILED, OK
 from agentos.cli.options import AsJson, Dsn, TaskId
 from agentos.cli.output import compact, duration, gist, out, print_json, print_table, size, styled
+from agentos.cli.requests import print_requests
 from agentos.cli.story import Attempt, Story, tell
 from agentos.store.calls import timeline
 from agentos.store.calls.blobs import task_bytes
@@ -27,6 +28,9 @@ def show(
     ] = False,
     verdicts: Annotated[
         bool, typer.Option("--verdicts", help="Only the log of the checks of its evidence: who looked, and found what.")
+    ] = False,
+    requests: Annotated[
+        bool, typer.Option("--requests", help="Only what models were asked, whole, and what they answered.")
     ] = False,
     sizes: Annotated[bool, typer.Option("--bytes", help="Only what its records take.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many records of each kind.")] = 200,
@@ -44,10 +48,13 @@ def show(
       agentos show task-123
       agentos show task-123 --verify
       agentos show task-123 --verdicts
+      agentos show task-123 --requests
       agentos show task-123 --json | jq .tool_calls
     """
     if verdicts:
         return _print_verdicts(task, limit, dsn, as_json=json)
+    if requests:
+        return print_requests(task, limit, dsn, as_json=json)
     if sizes:
         return _print_bytes(task, dsn, as_json=json)
     with opened(dsn) as db:

@@ -53,4 +53,6 @@ def prompt_identity(
     """
     key = digest(["llm", operation_type, prompt, model, task_id, sample], what="prompt")
     text = prompt if isinstance(prompt, str) else canonical_text(prompt, what="prompt")
-    return PromptIdentity(key, task_id, operation_type, model, sha256(text.encode()).hexdigest(), text[:PREVIEW])
+    return PromptIdentity(
+        key, task_id, operation_type, model, sha256(text.encode()).hexdigest(), text[:PREVIEW], asked=prompt
+    )

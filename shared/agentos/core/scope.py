@@ -21,6 +21,7 @@ from agentos.core.flows.tools import ToolCall, ToolOutcome, ToolPolicy, call_too
 from agentos.core.flows.waits import Answer, approval, park_for
 from agentos.core.identity import tool_identity
 from agentos.core.lease import Lease
+from agentos.core.llm.kept import RequestStore
 from agentos.core.llm.request import ModelRequest
 from agentos.core.process import host, monotonic
 from agentos.core.tool import Tool, bash
@@ -81,6 +82,8 @@ class ItemScope:
         self.branches = Branches()
         self.program = Program()
         self._stored_parts: set[str] = set()
+        self.requests = RequestStore()
+        """What it has stored of its model requests."""
         self._seen: defaultdict[tuple[int, str, str], int] = defaultdict(int)
         self.joined: OpenTransaction | None = None
         """A transaction of the caller's own that holds this item's lease row until he ends it."""

@@ -15,6 +15,8 @@ from agentos.store.canonical import canonical, loads
 
 WHOLE = 64 * 1024
 """Bytes of canonical JSON up to which a snapshot is stored whole."""
+WHOLE_REQUEST = 2 * 1024
+"""The same of a model request: the next one of a conversation holds it again."""
 PART = 512
 """Bytes of canonical JSON from which a value is a part of its own."""
 GROUP = 32
@@ -38,6 +40,15 @@ def part(text: str) -> Parted | None:
     parts: dict[str, bytes] = {}
     skeleton = _inside(loads(text), parts)
     return Parted(canonical({"$parts": skeleton}, limit=2 * LIMIT, what="snapshot").decode(), parts)
+
+
+def part_request(value: Any) -> Parted:
+    """The stored form of a model request: whole while it is small, else each message and long text is a part."""
+    parts: dict[str, bytes] = {}
+    text = canonical(value, limit=LIMIT, what="prompt").decode()
+    if len(text) > WHOLE_REQUEST or text.startswith('{"$parts":'):
+        text = canonical({"$parts": _split(value, parts)}, limit=2 * LIMIT, what="prompt").decode()
+    return Parted(text, parts)
 
 
 def is_parted(text: str) -> bool:

@@ -129,6 +129,9 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr | None = None
     """Its key; sent as a bearer token. An endpoint without keys needs none."""
 
+    llm_keep_requests: bool = True
+    """Whether what a model was asked is kept, each message once; else only its hash and its first 200 characters."""
+
     health_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     """Port of /livez, /readyz and /metrics of a worker or coordinator; 0 picks one and logs it. Default: none."""
 

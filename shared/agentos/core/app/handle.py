@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from agentos.core.app.operations import Operations
 from agentos.core.flows.patience import insist
+from agentos.core.llm.kept import ModelCall, recorded_calls
 from agentos.core.process import monotonic
 from agentos.core.wake import waker_of
 from agentos.store.calls import coordinator, tasks, timeline, waits, workers
@@ -123,6 +124,15 @@ class TaskHandle(Operations):
     async def averdicts(self, limit: int = 1000) -> tuple[CheckedEvidence, ...]:
         """The same, awaited."""
         return await asyncio.to_thread(self.verdicts, limit)
+
+    def model_calls(self, limit: int = 1000) -> tuple[ModelCall, ...]:
+        """The newest `limit` model calls with what was asked and answered, oldest first. Raises UnknownTask."""
+        self.db.run(require_item(self.task_id, None))
+        return drive(self.db, recorded_calls(self.task_id, limit))
+
+    async def amodel_calls(self, limit: int = 1000) -> tuple[ModelCall, ...]:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.model_calls, limit)
 
     def _results(self) -> dict[str, Any]:
         rows = self.db.run(tasks.task_items(self.task_id))

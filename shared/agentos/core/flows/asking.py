@@ -32,7 +32,7 @@ def ask_model(
     with scope.branches.call():
         made = yield from generate_once(
             identity, scope.lease, scope.lease.fence.worker_id, make, expires_s=expires_s, estimate=estimate(request),
-            allow_truncated=allow_truncated,
+            allow_truncated=allow_truncated, stored=scope.requests,
         )  # fmt: skip
     return made.output
 
@@ -41,7 +41,8 @@ def turn_for(scope: "ItemScope", request: ModelRequest, *, allow_truncated: bool
     """The caller's turn at `request`, for outputs that are handed on while they are made."""
     fence = scope.lease.fence
     return Turn(
-        identified(scope, request), fence, fence.worker_id, EXPIRES_S, estimate(request), allow_truncated
+        identified(scope, request), fence, fence.worker_id, EXPIRES_S, estimate(request), allow_truncated,
+        scope.requests,
     )  # fmt: skip
 
 

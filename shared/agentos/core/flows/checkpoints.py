@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
 from agentos.core.evidence import PackVerdict
+from agentos.core.flows.parts import joined
 from agentos.core.flows.patience import insist
 from agentos.core.lease import Lease
-from agentos.store.calls.blobs import get_blobs
 from agentos.store.calls.checkpoints import (
     CheckpointRow,
     Committed,
@@ -17,7 +17,7 @@ from agentos.store.calls.checkpoints import (
     commit_parted,
 )
 from agentos.store.errors import PartsMissing
-from agentos.store.parts import is_parted, join, missing, part
+from agentos.store.parts import part
 from agentos.store.run import Flow, do, invoke
 
 PAGES = (1, 4, 20)
@@ -62,15 +62,8 @@ def commit(
 
 def whole(row: CheckpointRow) -> Flow[CheckpointRow]:
     """The row with its snapshot as it was committed. One whose parts are gone stays as it is, and does not hold."""
-    if not is_parted(row.snapshot_text):
-        return row
-    known: dict[str, bytes] = {}
-    while wanted := missing(row.snapshot_text, known):
-        found = yield from do(get_blobs(sorted(wanted)))
-        if not found:
-            return row
-        known |= found
-    return replace(row, snapshot_text=join(row.snapshot_text, known))
+    text = yield from joined(row.snapshot_text)
+    return row if text is None or text is row.snapshot_text else replace(row, snapshot_text=text)
 
 
 def newest_holding(

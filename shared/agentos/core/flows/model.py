@@ -10,14 +10,17 @@ from uuid import UUID, uuid4
 from agentos.core.flows.patience import growing_waits, insist, insist_as
 from agentos.core.lease import Lease
 from agentos.core.llm.completion import Completion
+from agentos.core.llm.kept import RequestStore, parted_request
 from agentos.core.llm.prices import price_of
 from agentos.core.logs import get_logger
 from agentos.core.parked import Parked
+from agentos.core.transaction import open_transaction
 from agentos.store.calls.cache import (
     CacheReply,
     Estimate,
     PromptIdentity,
     Spent,
+    StoredRequest,
     cache_abandon,
     cache_begin,
     cache_busy,
@@ -27,7 +30,8 @@ from agentos.store.calls.cache import (
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import canonical_text, loads
 from agentos.store.counts import counts
-from agentos.store.errors import AgentOSError, BudgetExceeded, LeaseLost, OutputTruncated
+from agentos.store.errors import AgentOSError, BudgetExceeded, LeaseLost, OutputTruncated, PartsMissing
+from agentos.store.parts import Parted
 from agentos.store.run import Flow, Sleep, do, invoke
 
 log = get_logger(__name__)
@@ -50,7 +54,7 @@ _given_up: set[UUID] = set()
 
 def generate_once(
     prompt: PromptIdentity, lease: Lease | None, worker_id: int, generate: Callable[[], Any], *, expires_s: float,
-    estimate: Estimate | None = None, allow_truncated: bool = False,
+    estimate: Estimate | None = None, allow_truncated: bool = False, stored: RequestStore | None = None,
 ) -> Flow[Generated]:  # fmt: skip
     """The output for `prompt`; `generate` is called if nobody has it and nobody alive makes it. It is never cached
     that `generate` raised, or an output that was cut off. `expires_s` counts for callers without a lease only.
@@ -59,7 +63,10 @@ def generate_once(
     it was cut off and `allow_truncated` is false. BudgetExceeded, Parked: if the task's budget refuses the call.
     Raises LeaseLost, TaskCancelled: with a lease. UnknownTask: without one.
     """
-    turn = Turn(prompt, lease.fence if lease else None, worker_id, expires_s, estimate, allow_truncated)
+    turn = Turn(
+        prompt, lease.fence if lease else None, worker_id, expires_s, estimate, allow_truncated,
+        stored or RequestStore(),
+    )  # fmt: skip
     while True:
         found = yield from turn.begin()
         if found is not None:
@@ -93,13 +100,15 @@ class Turn:
     expires_s: float
     estimate: Estimate | None = None
     allow_truncated: bool = False
+    stored: RequestStore = field(default_factory=RequestStore)
     _token: UUID = field(default_factory=uuid4)
 
     def begin(self) -> Flow[Generated | None]:
         """The output; None: it is for the caller to make. Raises BudgetExceeded, Parked, and as `cache_begin`."""
         waits = growing_waits(LONGEST_LOOK_S)
+        request = parted_request(self.prompt)
         while True:
-            reply = yield from self._ask()
+            reply = yield from self._ask_with(request)
             match reply.verdict:
                 case "ready":
                     counts.llm_calls.add(self.prompt.model, "saved")
@@ -118,11 +127,23 @@ class Turn:
             ):  # a look locks nothing, and the crowd that waits for a slow model is large
                 yield Sleep(next(waits))
 
-    def _ask(self) -> Flow[CacheReply]:
+    def _ask_with(self, request: Parted | None) -> Flow[CacheReply]:
+        if request is None:
+            return (yield from self._ask(None))
+        try:
+            reply = yield from self._ask(self.stored.form(request, whole=False))
+        except PartsMissing:  # what this attempt took for stored was rolled back, or collected
+            reply = yield from self._ask(self.stored.form(request, whole=True))
+        if reply.verdict == "generate" and open_transaction() is None:  # a rollback would make it wrong
+            self.stored.known.update(request.parts)
+        return reply
+
+    def _ask(self, request: StoredRequest | None) -> Flow[CacheReply]:
         self._token = token = uuid4()
         ask = cache_begin(
-            self.prompt, self.fence, self.worker_id, self.expires_s, call_token=token, estimate=self.estimate
-        )
+            self.prompt, self.fence, self.worker_id, self.expires_s, call_token=token, estimate=self.estimate,
+            request=request,
+        )  # fmt: skip
         reply = yield from insist_as(token, ask, _given_up)
         if reply.verdict == "busy" and reply.call_token in _given_up:  # it looks alive, since its process is: us
             yield from insist(cache_abandon(self.prompt.key, reply.call_token))

@@ -66,10 +66,12 @@ class ModelRequest:
         text = asked if isinstance(asked, str) else canonical_text(asked, what="prompt")
         known = (self.operation_type, self.model, sha256(text.encode()).hexdigest(), text[:PREVIEW])
         if self.scope == "task":
-            return PromptIdentity(own, task_id, *known)
+            return PromptIdentity(own, task_id, *known, asked=asked)
         if self.scope == "off":
             return PromptIdentity(f"off-{uuid4().hex}", task_id, *known, keep=False)
-        return PromptIdentity(digest(["llm-shared", self.scope, *content], what="prompt"), task_id, *known, own)
+        return PromptIdentity(
+            digest(["llm-shared", self.scope, *content], what="prompt"), task_id, *known, own, asked=asked
+        )
 
     def estimated_tokens(self) -> tuple[int, int]:
         """Prompt and completion tokens that the call is taken to need before it is made."""

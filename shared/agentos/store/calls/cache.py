@@ -1,6 +1,7 @@
 """The record of model outputs: begin, finish, discard, abandon, invalidate."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -15,7 +16,8 @@ Verdict = Literal["ready", "generate", "busy", "wait", "exceeded", "parked"]
 @dataclass(frozen=True, slots=True)
 class PromptIdentity:
     """Which output this is. `key`: sha256 of operation_type, prompt, model, task_id (and sample). `own_key`: of the
-    task's own record, where `key` is one that other tasks share. `keep` false: the output is not recorded.
+    task's own record, where `key` is one that other tasks share. `keep` false: the output is not recorded. `asked`: the
+    request in its canonical form, None if it is not to be kept.
     """
 
     key: str
@@ -26,6 +28,16 @@ class PromptIdentity:
     preview: str
     own_key: str | None = None
     keep: bool = True
+    asked: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """A request as it is kept. `parts`: names of its large values; `bodies`: of those that may not be stored yet."""
+
+    text: str
+    parts: Sequence[str] = ()
+    bodies: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +72,13 @@ class CacheReply:
 
 def cache_begin(
     prompt: PromptIdentity, fence: Fence | None, worker_id: int, expires_s: float, *, call_token: UUID | None = None,
-    estimate: Estimate | None = None,
+    estimate: Estimate | None = None, request: StoredRequest | None = None,
 ) -> Call[CacheReply]:  # fmt: skip
-    """Ask for an output. `call_token`: as in `ledger_begin`. `estimate`: what a budget of the task reserves.
+    """Ask for an output. `call_token`: as in `ledger_begin`. `estimate`: what a budget of the task reserves. `request`:
+    to be kept with the call.
 
-    Raises LeaseLost, TaskCancelled: with a fence. UnknownTask: without one.
+    Raises LeaseLost, TaskCancelled: with a fence. UnknownTask: without one. PartsMissing: if a part of the request is
+    not stored.
     """
     estimate = estimate or Estimate()
 
@@ -73,16 +87,23 @@ def cache_begin(
         output = None if row["output"] is None else loads(row["output"])
         return CacheReply(row["verdict"], row["call_token"], output, row["generations"], row["tokens"] or 0)
 
+    kept = (
+        (request.text, list(request.parts), list(request.bodies), list(request.bodies.values())) if request else _NONE
+    )
     return Call(
         "SELECT * FROM agentos.cache_begin($1::text, $2::text, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::text,"
-        " $8::text, $9::text, $10::float8, $11::uuid, $12::text, $13::bigint, $14::numeric)",
+        " $8::text, $9::text, $10::float8, $11::uuid, $12::text, $13::bigint, $14::numeric, $15::text, $16::text[],"
+        " $17::text[], $18::bytea[])",
         (
             prompt.key, prompt.task_id, fence.item_id if fence else None, worker_id, fence.token if fence else None,
             prompt.operation_type, prompt.model, prompt.prompt_sha256, prompt.preview, float(expires_s),
-            call_token or uuid4(), prompt.own_key, estimate.tokens, estimate.cost,
+            call_token or uuid4(), prompt.own_key, estimate.tokens, estimate.cost, *kept,
         ),
         read,
     )  # fmt: skip
+
+
+_NONE: tuple[None, list[str], list[str], list[bytes]] = (None, [], [], [])
 
 
 def cache_busy(key: str, call_token: UUID) -> Call[bool]:

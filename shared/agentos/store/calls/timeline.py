@@ -92,6 +92,23 @@ class PromptSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelCallRow:
+    """A model call with its request and output as they are stored (JSON texts, large values as parts). `request_text`
+    None: it was not kept; `output_text` None: it is under way.
+    """
+
+    call_id: str
+    item_id: int | None
+    operation_type: str
+    model: str
+    state: str
+    prompt_sha256: str
+    request_text: str | None
+    output_text: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
     """A question to a person. `open`: it waits for an answer now. `approved` None: not answered, `open` or expired."""
 
@@ -189,6 +206,15 @@ def task_prompts(task_id: str, limit: int = 1000) -> Call[tuple[PromptSummary, .
         "SELECT * FROM agentos.task_prompts($1::text, $2::integer)",
         (task_id, limit),
         lambda rows: _oldest_first(PromptSummary, rows),
+    )
+
+
+def model_calls(task_id: str, before: datetime | None, limit: int) -> Call[tuple[ModelCallRow, ...]]:
+    """The newest `limit` model calls of a task that began before a moment, whole, newest first."""
+    return Call(
+        "SELECT * FROM agentos.model_calls($1::text, $2::timestamptz, $3::integer)",
+        (task_id, before, limit),
+        lambda rows: tuple(ModelCallRow(*row.values()) for row in rows),
     )
 
 
