@@ -13,14 +13,27 @@ $$;
 -- Called first by every function that fences. The engine's locks fence at READ COMMITTED only: at a higher level the
 -- row lock succeeds against an old snapshot. The timeouts end what would hold a lease's row for hours; those of
 -- statements count from the caller's next one on.
-CREATE FUNCTION agentos.enter_fence() RETURNS void LANGUAGE plpgsql AS $$
+-- Hot functions say `v_ok := agentos.enter_fence()`: plpgsql evaluates that itself, while each PERFORM is a statement
+-- that is planned, started and ended, for five times the price.
+CREATE FUNCTION agentos.enter_fence() RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE v_set text;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'agentos needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation')
             USING ERRCODE = 'AG012', HINT = 'open the transaction with ISOLATION LEVEL READ COMMITTED';
     END IF;
-    PERFORM set_config('lock_timeout', '4s', true), set_config('statement_timeout', '4s', true),
-            set_config('idle_in_transaction_session_timeout', '4s', true);
+    v_set := set_config('lock_timeout', '4s', true) || set_config('statement_timeout', '4s', true)
+          || set_config('idle_in_transaction_session_timeout', '4s', true);
+    RETURN true;
+END $$;
+
+-- The same for a transaction that may be its caller's: it has an end of its own, where the server knows one (from 17 on).
+CREATE FUNCTION agentos.enter_bounded_fence() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('server_version_num')::integer >= 170000 THEN
+        RETURN agentos.enter_fence() AND set_config('transaction_timeout', '5s', true) <> '';
+    END IF;
+    RETURN agentos.enter_fence();
 END $$;
 
 CREATE FUNCTION agentos.lease_lost(p_item bigint, p_worker bigint) RETURNS void LANGUAGE plpgsql AS $$
@@ -29,20 +42,16 @@ BEGIN
         USING ERRCODE = 'AG001', HINT = 'stop working on this item; another worker resumes it from its last checkpoint';
 END $$;
 
--- Proof that the caller still holds the item, held until its transaction ends. Returns the task. The transaction has
--- an end of its own, where the server knows one (from 17 on).
+-- Proof that the caller still holds the item, held until its transaction ends. Returns the task.
 CREATE FUNCTION agentos.fence(p_item bigint, p_worker bigint, p_token uuid) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE v_ok boolean := agentos.enter_bounded_fence(); v_task text;
 BEGIN
-    PERFORM agentos.enter_fence();
-    IF current_setting('server_version_num')::integer >= 170000 THEN
-        PERFORM set_config('transaction_timeout', '5s', true);
-    END IF;
-    PERFORM 1 FROM agentos.lease_held h
+    SELECT w.task_id INTO v_task FROM agentos.lease_held h JOIN agentos.work_items w ON w.item_id = p_item
       WHERE h.item_id = p_item AND h.worker_id + 0 = p_worker AND h.token = p_token  -- + 0: found by item, see end_leases
         AND (h.expires_at IS NULL OR h.expires_at > agentos.clock())
-        FOR NO KEY UPDATE;
+        FOR NO KEY UPDATE OF h;
     IF NOT FOUND THEN PERFORM agentos.lease_lost(p_item, p_worker); END IF;
-    RETURN (SELECT w.task_id FROM agentos.work_items w WHERE w.item_id = p_item);
+    RETURN v_task;
 END $$;
 
 -- The same for writes that begin something: a cancelled task begins nothing more.

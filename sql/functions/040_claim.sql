@@ -10,8 +10,8 @@ CREATE TYPE agentos.claimed AS (
 -- The claim's own workers row, locked against the declaration of its death; without it a claim racing that
 -- declaration strands items for ever. FOR KEY SHARE lets beats pass.
 CREATE FUNCTION agentos.hold_epoch(p_worker bigint, p_epoch integer) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_ok boolean := agentos.enter_fence();
 BEGIN
-    PERFORM agentos.enter_fence();
     PERFORM 1 FROM agentos.workers w
       WHERE w.worker_id = p_worker AND w.state = 'alive' AND w.claim_epoch = p_epoch FOR KEY SHARE;
     IF NOT FOUND THEN
@@ -19,20 +19,6 @@ BEGIN
             USING ERRCODE = 'AG005', HINT = 'drop everything it held and start again under a new worker id';
     END IF;
 END $$;
-
--- What a claim returns for rows it now holds, in the order of their rank. Read in a statement of its own, after the
--- locks.
-CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF agentos.claimed LANGUAGE sql AS $$
-    SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
-           w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
-           coalesce(t.cancel_requested OR t.status IS NOT NULL, false), coalesce(t.paused, false), l.version,
-           NULL::bigint[], NULL::boolean
-      FROM unnest(p_held) h
-      JOIN agentos.work_items w USING (item_id)
-      JOIN agentos.lanes l ON l.lane = abs(h.lane)
-      LEFT JOIN agentos.task_heads t USING (task_id)
-     ORDER BY h.rank, h.item_id
-$$;
 
 -- Takes up to p_limit items from p_lanes, in the order given, oldest rank first: those that `pick_ready` has locked.
 -- A last row without an item says that work waits in p_solo, the lanes of items that must run alone.
@@ -50,14 +36,17 @@ BEGIN
     IF v_last.solo_waiting THEN RETURN NEXT v_last; END IF;
 END $$;
 
--- p_claim_no: the items are prefetched, and begin when this number is in begun_claims; null: they are started now. What
--- is returned is read in a statement of its own, after the locks.
+-- p_claim_no: the items are prefetched, and begin when this number is in begun_claims; null: they are started now. Moving
+-- the rows and reading what they stand for is one statement: as an array of leases between two it took a third more. A
+-- cancel that commits meanwhile is not seen by it, as it would not be a moment later: the beat brings it.
 CREATE FUNCTION agentos.take(p_worker bigint, p_lanes integer[], p_limit integer, p_claim_no bigint)
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
-DECLARE v_picked tid[]; v_held agentos.lease_held[]; v_taken bigint; v_now timestamptz := agentos.clock();
+DECLARE v_picked tid[]; v_taken bigint; v_now timestamptz := agentos.clock();
 BEGIN
     IF p_limit <= 0 THEN RETURN; END IF;
     v_picked := agentos.pick_ready(p_lanes, p_limit);
+    IF cardinality(v_picked) = 0 THEN RETURN; END IF;
+    RETURN QUERY
     WITH taken AS (DELETE FROM agentos.lease_ready WHERE ctid = ANY (v_picked) RETURNING *),
     held AS (
         INSERT INTO agentos.lease_held (item_id, worker_id, token, lane, rank, attempt, failures, crashes, started, claim_no,
@@ -65,9 +54,19 @@ BEGIN
         SELECT item_id, p_worker, gen_random_uuid(), lane, rank, attempt + 1, failures, crashes, p_claim_no IS NULL,
                coalesce(p_claim_no, 0), v_now
           FROM taken ON CONFLICT DO NOTHING RETURNING *)
-    SELECT (SELECT array_agg(held) FROM held), (SELECT count(*) FROM taken) INTO v_held, v_taken;
-    PERFORM agentos.report_duplicates(p_worker, v_taken - coalesce(cardinality(v_held), 0));
-    RETURN QUERY SELECT * FROM agentos.claimed_rows(v_held);
+    SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
+           w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
+           coalesce(t.cancel_requested OR t.status IS NOT NULL, false), coalesce(t.paused, false), l.version,
+           NULL::bigint[], NULL::boolean
+      FROM held h
+      JOIN agentos.work_items w ON w.item_id = h.item_id
+      JOIN agentos.lanes l ON l.lane = abs(h.lane)
+      LEFT JOIN agentos.task_heads t ON t.task_id = w.task_id
+     ORDER BY h.rank, h.item_id;
+    GET DIAGNOSTICS v_taken = ROW_COUNT;
+    IF v_taken < cardinality(v_picked) THEN
+        PERFORM agentos.report_duplicates(p_worker, cardinality(v_picked) - v_taken);
+    END IF;
 END $$;
 
 CREATE FUNCTION agentos.last_row(p_solo integer[], p_fenced bigint[]) RETURNS agentos.claimed LANGUAGE plpgsql AS $$
@@ -117,6 +116,19 @@ BEGIN
          WHERE l.queue <> '@runner' AND (p_kinds IS NULL OR l.kind = ANY (p_kinds))
          LIMIT 1));
 END $$;
+
+-- What such a claim returns for rows it now holds, in the order of their rank.
+CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF agentos.claimed LANGUAGE sql AS $$
+    SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
+           w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
+           coalesce(t.cancel_requested OR t.status IS NOT NULL, false), coalesce(t.paused, false), l.version,
+           NULL::bigint[], NULL::boolean
+      FROM unnest(p_held) h
+      JOIN agentos.work_items w USING (item_id)
+      JOIN agentos.lanes l ON l.lane = abs(h.lane)
+      LEFT JOIN agentos.task_heads t USING (task_id)
+     ORDER BY h.rank, h.item_id
+$$;
 
 -- p_rows: ctids of lease_ready rows that this transaction has locked.
 CREATE FUNCTION agentos.claim_rows_at(p_worker bigint, p_lease_s float8, p_rows tid[]) RETURNS SETOF agentos.claimed

@@ -26,22 +26,21 @@ BEGIN
 END $$;
 
 -- Completes many items in one commit. Returns those that were fenced off: nothing was written for them. A pair that
--- comes twice counts once; a stale token beside the fresh one of the same item does not bring its result along. Locked
--- in item order; every outcome comes from the lease that is deleted, so one statement fences it.
+-- comes twice counts once; a stale token beside the fresh one of the same item does not bring its result along. Every
+-- outcome comes from the lease that is deleted, so one statement fences it. Deleted, and by that locked, in item order:
+-- the planner settings leave only the loop over the sorted pairs. Locking them first took each row twice.
 CREATE FUNCTION agentos.complete(p_worker bigint, p_items bigint[], p_tokens uuid[], p_results text[]) RETURNS bigint[]
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan SET jit = off AS $$
-DECLARE v_done bigint[]; v_now timestamptz := agentos.clock();
+DECLARE v_ok boolean := agentos.enter_fence(); v_done bigint[]; v_now timestamptz := agentos.clock();
 BEGIN
-    PERFORM agentos.enter_fence();
-    WITH mine AS MATERIALIZED (
-        SELECT h.item_id, u.result FROM unnest(p_items, p_tokens, p_results) AS u(item_id, token, result)
-          JOIN agentos.lease_held h ON h.item_id = u.item_id AND h.token = u.token AND h.worker_id + 0 = p_worker
-         WHERE h.expires_at IS NULL OR h.expires_at > v_now
-         ORDER BY h.item_id FOR UPDATE OF h),
-    gone AS (
-        DELETE FROM agentos.lease_held h USING mine m WHERE h.item_id = m.item_id RETURNING h.*, m.result),
+    WITH gone AS (
+        DELETE FROM agentos.lease_held h
+         USING (SELECT u.* FROM unnest(p_items, p_tokens, p_results) AS u(item_id, token, result) ORDER BY u.item_id) u
+         WHERE h.item_id = u.item_id AND h.token = u.token AND h.worker_id + 0 = p_worker
+           AND (h.expires_at IS NULL OR h.expires_at > v_now)
+        RETURNING h.*, u.result),
     done AS (
         INSERT INTO agentos.outcomes (item_id, token, worker_id, attempt, failures, crashes, status, claimed_at, finished_at,
                                       result)
@@ -49,6 +48,7 @@ BEGIN
                g.result::json FROM gone g RETURNING item_id)
     SELECT coalesce(array_agg(item_id), '{}') INTO v_done FROM done;
     PERFORM agentos.settle(v_done, true);
+    IF cardinality(v_done) = cardinality(p_items) THEN RETURN '{}'; END IF;
     RETURN ARRAY(SELECT u FROM unnest(p_items) u EXCEPT SELECT d FROM unnest(v_done) d);
 END $$;
 

@@ -18,9 +18,9 @@ CREATE FUNCTION agentos.ledger_begin(
     p_nth integer, p_arguments text, p_on_doubt text, p_produces text, p_expires_s float8, p_force boolean,
     p_call uuid DEFAULT gen_random_uuid(), p_position integer DEFAULT NULL)
 RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
-DECLARE v agentos.tool_ledger; v_verdict text;
+DECLARE v agentos.tool_ledger; v_verdict text; v_held text;
 BEGIN
-    IF p_token IS NOT NULL THEN PERFORM agentos.fence_live(p_item, p_worker, p_token);
+    IF p_token IS NOT NULL THEN v_held := agentos.fence_live(p_item, p_worker, p_token);
     ELSE PERFORM agentos.enter_fence(), agentos.require_task(p_task); END IF;
     INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, position, arguments,
         state, on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
@@ -98,9 +98,10 @@ END $$;
 -- The tool returned (p_error null) or raised. Only who began it may say so, and under a lease only while it is held.
 CREATE FUNCTION agentos.ledger_finish(p_key text, p_call uuid, p_item bigint, p_worker bigint, p_token uuid, p_result text,
                                       p_exit_code integer, p_error text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE v_held text; v_ok boolean;
 BEGIN
-    IF p_token IS NOT NULL THEN PERFORM agentos.fence(p_item, p_worker, p_token);
-    ELSE PERFORM agentos.enter_fence(); END IF;
+    IF p_token IS NOT NULL THEN v_held := agentos.fence(p_item, p_worker, p_token);
+    ELSE v_ok := agentos.enter_fence(); END IF;
     UPDATE agentos.tool_ledger SET state = CASE WHEN p_error IS NULL THEN 'finished' ELSE 'failed' END,
            result = p_result::json, exit_code = p_exit_code, error = p_error, finished_at = agentos.clock()
      WHERE ledger_key = p_key AND call_token = p_call AND state = 'begun';

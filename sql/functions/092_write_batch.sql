@@ -1,9 +1,11 @@
 -- The durable writes of many items in one transaction: each under its own fence, one commit for all.
 --
--- A call is a row of texts: the arguments of the function that does the same alone, in their places; 17th that function's
--- name, 18th which of the leases fences it. Only what is plain is written here. Whatever is not (a lease that is lost, a
--- task that is cancelled, a key that is there already) is left out, of the database and of the reply, and its caller asks
--- that function: it has the answer, or the error. A batch that fails as a whole (a step stored before, a value that is
+-- p_checkpoints, p_begun and p_finished are the arguments of the calls of one sort, turned: a row for each argument of
+-- the function that does the same alone, in its place, and a last one with the numbers of the calls; a column for each
+-- call. Only what is plain is written here, with one statement for all calls of a sort: row by row, starting and ending
+-- statements was most of what a call cost. Whatever is not plain (a lease that is lost, a task that is cancelled, a key
+-- that is there already) is left out, of the database and of the reply, and its caller asks the function that does it
+-- alone: that has the answer, or the error. A batch that fails as a whole (a step stored before, a value that is
 -- refused, a deadlock) has written nothing, and each of its calls is then made alone. So nobody's neighbour makes a call
 -- fail, and there is no subtransaction.
 -- A model's output is not among them: what it costs to record is nothing beside what it took.
@@ -14,82 +16,90 @@ CREATE TYPE agentos.held_lease AS (item_id bigint, worker_id bigint, token uuid,
 
 CREATE TYPE agentos.written AS (n integer, sequence_number bigint, at timestamptz);
 
--- Lock order: leases by item (p_items comes in that order), heads by task, then the ledger by key (p_calls does).
--- p_tasks: of the checkpoints among the calls.
-CREATE FUNCTION agentos.write_batch(p_items bigint[], p_workers bigint[], p_tokens uuid[], p_tasks text[], p_calls text[])
-RETURNS SETOF agentos.written LANGUAGE plpgsql AS $$
-DECLARE v_held agentos.held_lease[]; v_call text[]; h agentos.held_lease; r agentos.written; v_n integer := 0;
+-- Lock order: leases by item, heads by task, then the ledger by key, as p_items and the columns come: a nested loop
+-- keeps their order, and the planner settings leave nothing else. What is written is read in later statements than the
+-- locks.
+CREATE FUNCTION agentos.write_batch(p_items bigint[], p_workers bigint[], p_tokens uuid[], p_checkpoints text[],
+                                    p_begun text[], p_finished text[])
+RETURNS SETOF agentos.written LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+DECLARE v_ok boolean := agentos.enter_fence(); v_held agentos.held_lease[]; v_now timestamptz := agentos.clock();
 BEGIN
-    PERFORM agentos.enter_fence();
-    FOR i IN 1..cardinality(p_items) LOOP
-        SELECT l.item_id, l.worker_id, l.token, w.task_id, l.attempt INTO h
-          FROM agentos.lease_held l JOIN agentos.work_items w ON w.item_id = l.item_id
-         WHERE l.item_id = p_items[i] AND l.worker_id = p_workers[i] AND l.token = p_tokens[i]
-           AND (l.expires_at IS NULL OR l.expires_at > agentos.clock()) FOR NO KEY UPDATE OF l;
-        v_held[i] := h;
-    END LOOP;
-    IF cardinality(p_tasks) > 1 THEN
-        PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = ANY (p_tasks) ORDER BY t.task_id FOR NO KEY UPDATE;
-    END IF;
-    FOREACH v_call SLICE 1 IN ARRAY p_calls LOOP
-        v_n := v_n + 1;
-        h := v_held[v_call[18]::integer];
-        CONTINUE WHEN h.item_id IS NULL;
-        r := CASE v_call[17]
-            WHEN 'commit_checkpoint' THEN agentos.put_checkpoint(v_call, h)
-            WHEN 'ledger_begin' THEN agentos.put_begun(v_call, h)
-            WHEN 'ledger_finish' THEN agentos.put_finished(v_call, h) END;
-        CONTINUE WHEN r.at IS NULL;
-        r.n := v_n;
-        RETURN NEXT r;
-    END LOOP;
+    v_held := ARRAY(
+        SELECT (l.item_id, l.worker_id, l.token, w.task_id, l.attempt)::agentos.held_lease
+          FROM unnest(p_items, p_workers, p_tokens) AS u(item_id, worker_id, token)
+          JOIN agentos.lease_held l ON l.item_id = u.item_id AND l.worker_id + 0 = u.worker_id AND l.token = u.token
+          JOIN agentos.work_items w ON w.item_id = l.item_id
+         WHERE l.expires_at IS NULL OR l.expires_at > v_now
+           FOR NO KEY UPDATE OF l);
+    IF cardinality(p_checkpoints) > 0 THEN RETURN QUERY SELECT * FROM agentos.put_checkpoints(v_held, p_checkpoints); END IF;
+    IF cardinality(p_begun) > 0 THEN RETURN QUERY SELECT * FROM agentos.put_begun(v_held, p_begun); END IF;
+    IF cardinality(p_finished) > 0 THEN RETURN QUERY SELECT * FROM agentos.put_finished(v_held, p_finished); END IF;
 END $$;
 
--- p: task, item, worker, token, type, snapshot, sha256, evidence, ordinal, host, workspace, step.
-CREATE FUNCTION agentos.put_checkpoint(p text[], h agentos.held_lease) RETURNS agentos.written LANGUAGE plpgsql AS $$
-DECLARE r agentos.written;
+-- p: task, item, worker, token, type, snapshot, sha256, evidence, ordinal, host, workspace, step; number. Several of one
+-- task are numbered in their order. A task of one item gets its head here.
+CREATE FUNCTION agentos.put_checkpoints(p_held agentos.held_lease[], p text[]) RETURNS SETOF agentos.written
+LANGUAGE plpgsql AS $$
 BEGIN
-    IF h.task_id <> p[1] THEN RETURN NULL; END IF;
-    UPDATE agentos.task_heads t SET last_seq = t.last_seq + 1 WHERE t.task_id = h.task_id AND NOT t.cancel_requested
-    RETURNING t.last_seq INTO r.sequence_number;
-    IF NOT FOUND THEN
-        INSERT INTO agentos.task_heads AS t (task_id, last_seq) VALUES (h.task_id, 1) ON CONFLICT DO NOTHING
-        RETURNING t.last_seq INTO r.sequence_number;
-        IF NOT FOUND THEN RETURN NULL; END IF;
-    END IF;
-    INSERT INTO agentos.checkpoints AS c (task_id, sequence_number, item_id, ordinal, checkpoint_type, step_id, snapshot,
-           snapshot_sha256, evidence, host, workspace, worker_id, attempt, created_at)
-    VALUES (h.task_id, r.sequence_number, h.item_id, p[9]::integer, p[5], p[12]::uuid, p[6]::json, p[7], p[8]::json, p[10], p[11],
-            h.worker_id, h.attempt, agentos.clock())
-    RETURNING c.created_at INTO r.at;
-    RETURN r;
-END $$;
-
-CREATE FUNCTION agentos.is_cancelled(p_task text) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN EXISTS (SELECT 1 FROM agentos.task_heads t WHERE t.task_id = p_task AND t.cancel_requested);
+    RETURN QUERY
+    WITH c AS MATERIALIZED (
+        SELECT u.*, h.item_id, h.worker_id, h.attempt, row_number() OVER (PARTITION BY h.task_id ORDER BY u.i) AS place
+          FROM unnest(p[1:1], p[2:2], p[5:5], p[6:6], p[7:7], p[8:8], p[9:9], p[10:10], p[11:11], p[12:12], p[13:13])
+               WITH ORDINALITY AS u(task_id, item, type, snapshot, sha256, evidence, ordinal, host, workspace, step, n, i)
+          JOIN unnest(p_held) h ON h.item_id = u.item::bigint AND h.task_id = u.task_id),
+    task AS MATERIALIZED (SELECT c.task_id, max(c.place) AS steps FROM c GROUP BY 1 ORDER BY 1),
+    counted AS (
+        UPDATE agentos.task_heads t SET last_seq = t.last_seq + k.steps FROM task k
+         WHERE t.task_id = k.task_id AND NOT t.cancel_requested RETURNING t.task_id, t.last_seq - k.steps AS last_seq),
+    made AS (
+        INSERT INTO agentos.task_heads AS t (task_id, last_seq)
+        SELECT k.task_id, k.steps FROM task k
+         WHERE NOT EXISTS (SELECT 1 FROM agentos.task_heads x WHERE x.task_id = k.task_id)
+        ON CONFLICT DO NOTHING RETURNING t.task_id, 0::bigint AS last_seq),
+    stored AS (
+        INSERT INTO agentos.checkpoints AS s (task_id, sequence_number, item_id, ordinal, checkpoint_type, step_id, snapshot,
+               snapshot_sha256, evidence, host, workspace, worker_id, attempt, created_at)
+        SELECT c.task_id, b.last_seq + c.place, c.item_id, c.ordinal::integer, c.type, c.step::uuid, c.snapshot::json, c.sha256,
+               c.evidence::json, c.host, c.workspace, c.worker_id, c.attempt, agentos.clock()
+          FROM (SELECT * FROM counted UNION ALL SELECT * FROM made) b JOIN c ON c.task_id = b.task_id
+        RETURNING s.step_id, s.sequence_number, s.created_at)
+    SELECT c.n::integer, s.sequence_number, s.created_at FROM stored s JOIN c ON c.step::uuid = s.step_id;
 END $$;
 
 -- What is begun for the first time. p: key, task, item, worker, token, tool, call_key, ordinal, nth, arguments, on_doubt,
--- produces, expires_s, force, call_token, position.
-CREATE FUNCTION agentos.put_begun(p text[], h agentos.held_lease) RETURNS agentos.written LANGUAGE plpgsql AS $$
-DECLARE r agentos.written; v_at timestamptz := agentos.clock();
+-- produces, expires_s, force, call_token, position; number.
+CREATE FUNCTION agentos.put_begun(p_held agentos.held_lease[], p text[]) RETURNS SETOF agentos.written LANGUAGE plpgsql AS $$
+DECLARE v_at timestamptz := agentos.clock();
 BEGIN
-    IF agentos.is_cancelled(h.task_id) THEN RETURN NULL; END IF;
-    INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, position, arguments, state,
-           on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
-    VALUES (p[1], p[2], h.item_id, p[6], p[7], p[8]::integer, p[9]::integer, p[16]::integer, p[10]::json, 'begun', p[11], p[1],
-            p[12]::json, h.worker_id, h.token, p[15]::uuid, v_at, v_at + make_interval(secs => p[13]::float8))
-    ON CONFLICT (ledger_key) DO NOTHING RETURNING l.begun_at INTO r.at;
-    RETURN r;
+    RETURN QUERY
+    WITH b AS MATERIALIZED (
+        SELECT u.*, h.item_id, h.worker_id, h.token
+          FROM unnest(p[1:1], p[2:2], p[3:3], p[6:6], p[7:7], p[8:8], p[9:9], p[10:10], p[11:11], p[12:12], p[13:13], p[15:15],
+                      p[16:16], p[17:17]) AS u(key, task_id, item, tool, call_key, ordinal, nth, arguments, on_doubt, produces,
+                                               expires_s, call_token, "position", n)
+          JOIN unnest(p_held) h ON h.item_id = u.item::bigint
+         WHERE NOT EXISTS (SELECT 1 FROM agentos.task_heads t WHERE t.task_id = h.task_id AND t.cancel_requested)),
+    begun AS (
+        INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, position, arguments,
+               state, on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
+        SELECT b.key, b.task_id, b.item_id, b.tool, b.call_key, b.ordinal::integer, b.nth::integer, b."position"::integer,
+               b.arguments::json, 'begun', b.on_doubt, b.key, b.produces::json, b.worker_id, b.token, b.call_token::uuid, v_at,
+               v_at + make_interval(secs => b.expires_s::float8)
+          FROM b ON CONFLICT (ledger_key) DO NOTHING RETURNING l.call_token)
+    SELECT b.n::integer, NULL::bigint, v_at FROM begun JOIN b ON b.call_token::uuid = begun.call_token;
 END $$;
 
--- p: key, call_token, item, worker, token, result, exit_code, error. A cancelled task may still say what it did.
-CREATE FUNCTION agentos.put_finished(p text[], h agentos.held_lease) RETURNS agentos.written LANGUAGE plpgsql AS $$
-DECLARE r agentos.written;
+-- p: key, call_token, item, worker, token, result, exit_code, error; number. A cancelled task may still say what it did.
+CREATE FUNCTION agentos.put_finished(p_held agentos.held_lease[], p text[]) RETURNS SETOF agentos.written
+LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE agentos.tool_ledger l SET state = CASE WHEN p[8] IS NULL THEN 'finished' ELSE 'failed' END, result = p[6]::json,
-           exit_code = p[7]::integer, error = p[8], finished_at = agentos.clock()
-     WHERE l.ledger_key = p[1] AND l.call_token = p[2]::uuid AND l.state = 'begun' RETURNING l.finished_at INTO r.at;
-    RETURN r;
+    RETURN QUERY
+    UPDATE agentos.tool_ledger l SET state = CASE WHEN u.error IS NULL THEN 'finished' ELSE 'failed' END, result = u.result::json,
+           exit_code = u.exit_code::integer, error = u.error, finished_at = agentos.clock()
+      FROM unnest(p[1:1], p[2:2], p[3:3], p[6:6], p[7:7], p[8:8], p[9:9]) AS u(key, call_token, item, result, exit_code, error, n)
+      JOIN unnest(p_held) h ON h.item_id = u.item::bigint
+     WHERE l.ledger_key = u.key AND l.call_token = u.call_token::uuid AND l.state = 'begun'
+    RETURNING u.n::integer, NULL::bigint, l.finished_at;
 END $$;

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from tests.store import engine
 from tests.store.test_scale import FILL
 
-from agentos.store.calls import items, workers
+from agentos.store.calls import checkpoints, items, ledger, workers
+from agentos.store.calls.batch import write_batch
 from agentos.store.connect import Database, OnConnection, connect
 from agentos.store.run import Call
 
@@ -61,8 +63,9 @@ def scans(plans: list[dict[str, Any]], table: str) -> set[tuple[str, str | None]
     return found
 
 
-# The pick, the delete of what it picked, and the look for work that must run alone.
-CLAIMED = {("Index Scan", "lease_ready_pkey"), ("Tid Scan", None), ("Index Only Scan", "lease_ready_pkey")}
+# The pick, and the look for work that must run alone; then the delete of what was picked.
+LOOKED = {("Index Scan", "lease_ready_pkey"), ("Index Only Scan", "lease_ready_pkey")}
+CLAIMED = {*LOOKED, ("Tid Scan", None)}
 
 
 def claim_call(worker: engine.Worker) -> Call[Any]:
@@ -75,17 +78,19 @@ def test_a_claim_walks_the_index_with_no_rows_with_a_million_and_with_statistics
 ) -> None:
     worker = engine.register(db)
     (nobodys,) = db.run(workers.lanes_of(["nobody"], ["serves"]))
-    assert scans(plans_of(claim_call(worker)), "lease_ready") == CLAIMED
+    assert scans(plans_of(claim_call(worker)), "lease_ready") == LOOKED
     conn.execute("VACUUM ANALYZE agentos.lease_ready")
-    assert scans(plans_of(claim_call(worker)), "lease_ready") == CLAIMED, "analyzed when it was empty"
+    assert scans(plans_of(claim_call(worker)), "lease_ready") == LOOKED, "analyzed when it was empty"
     conn.execute(
         "INSERT INTO agentos.lease_ready SELECT %s, n, n, -n, 0, 0, 0 FROM generate_series(1, 1000000) n", (nobodys,)
     )
-    assert scans(plans_of(claim_call(worker)), "lease_ready") == CLAIMED, "the statistics say empty"
+    assert scans(plans_of(claim_call(worker)), "lease_ready") == LOOKED, "the statistics say empty"
     conn.execute("VACUUM ANALYZE agentos.lease_ready")
-    assert scans(plans_of(claim_call(worker)), "lease_ready") == CLAIMED
+    assert scans(plans_of(claim_call(worker)), "lease_ready") == LOOKED
     conn.execute("DELETE FROM agentos.lease_ready")
-    assert scans(plans_of(claim_call(worker)), "lease_ready") == CLAIMED, "the statistics say a million"
+    assert scans(plans_of(claim_call(worker)), "lease_ready") == LOOKED, "the statistics say a million"
+    engine.submit(db)
+    assert scans(plans_of(claim_call(worker)), "lease_ready") == CLAIMED
 
 
 @pytest.mark.unsound("its scheduled rows are of no item")
@@ -150,5 +155,34 @@ def test_no_function_that_forces_its_plan_is_compiled_at_every_call(conn: psycop
         "SELECT proname, 'jit=off' = ANY (proconfig) FROM pg_proc"
         " WHERE pronamespace = 'agentos'::regnamespace AND array_to_string(proconfig, ' ') LIKE '%enable_%'"
     ).fetchall()
-    assert {"claim", "complete", "end_leases", "turn"} <= dict(forced).keys()
+    assert {"claim", "complete", "end_leases", "turn", "write_batch"} <= dict(forced).keys()
     assert all(dict(forced).values()), forced
+
+
+def test_shared_writes_find_leases_heads_and_calls_by_key_in_the_order_given(
+    db: Database, conn: psycopg.Connection[Any], plans_of: Plans
+) -> None:
+    for n in range(8):
+        engine.submit(db, f"task-{n}")
+    worker = engine.register(db)
+    held = worker.claim(8)
+    commit = [checkpoints.commit_checkpoint(engine.checkpoint(i.task_id, i.item_id), worker.fence(i)) for i in held]
+    begin = [
+        ledger.ledger_begin(
+            engine.tool_call(i.task_id, i.task_id, i.item_id), worker.fence(i), worker.worker_id, on_doubt="retry",
+            produces="[]", expires_s=60, call_token=UUID(int=i.item_id),
+        )
+        for i in held
+    ]  # fmt: skip
+    finish = [
+        ledger.ledger_finish(
+            i.task_id, UUID(int=i.item_id), worker.fence(i), worker.worker_id, result="1", exit_code=0, error=None
+        )
+        for i in held
+    ]
+    plans = plans_of(write_batch([*commit, *begin])) + plans_of(write_batch(finish))
+    assert scans(plans, "lease_held") == {("Index Scan", "lease_held_pkey")}
+    assert {kind for kind, _ in scans(plans, "task_heads")} <= {"Index Scan", "Index Only Scan"}
+    assert scans(plans, "tool_ledger") == {("Index Scan", "tool_ledger_pkey")}
+    joins = {node["Node Type"] for one in plans for node in nodes(one["Plan"]) if "Join" in node["Node Type"]}
+    assert not joins, "a hash or a merge would lock in an order of its own"

@@ -7,8 +7,6 @@ from agentos.store.run import Call, Together
 
 FUNCTIONS = ("commit_checkpoint", "ledger_begin", "ledger_finish")
 """What may go together, in the order in which the engine locks what they write."""
-ARGUMENTS = 16
-"""Places for the arguments of one call; the function's name and the number of its fence follow."""
 
 
 def write_batch(calls: Sequence[Call[Any]]) -> Call[list[Any]]:
@@ -17,33 +15,30 @@ def write_batch(calls: Sequence[Call[Any]]) -> Call[list[Any]]:
 
     Raises whatever fails the whole: then nothing is written.
     """
-    made = [(call.together, call) for call in calls if call.together is not None]
-    fences = sorted({together.fence for together, _ in made})
-    number = {fence: n for n, fence in enumerate(fences, 1)}
-    order = sorted(range(len(made)), key=lambda n: _place(*made[n]))
-    rows = [_row(*made[n], number[made[n][0].fence]) for n in order]
+    made = [(call.together, call.args, n) for n, call in enumerate(calls) if call.together is not None]
+    made.sort(key=lambda one: one[1][0])  # what it locks after its lease: the task's head, or the key
+    fences = sorted({together.fence for together, _, _ in made})
+    item_ids, worker_ids, tokens = ([fence[column] for fence in fences] for column in range(3))
 
     def read(written: Sequence[Any]) -> list[Any]:
-        replies: list[Any] = [None] * len(made)
+        replies: list[Any] = [None] * len(calls)
         for row in written:
-            replies[order[row["n"] - 1]] = row
+            replies[row["n"]] = row
         return replies
 
-    item_ids, worker_ids, tokens = ([fence[column] for fence in fences] for column in range(3))
-    tasks = {call.args[0] for together, call in made if together.function == FUNCTIONS[0]}
     return Call(
-        "SELECT * FROM agentos.write_batch($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[])",
-        (item_ids, worker_ids, tokens, list(tasks), rows),
+        "SELECT * FROM agentos.write_batch($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[])",
+        (item_ids, worker_ids, tokens, *(_turned(made, function) for function in FUNCTIONS)),
         read,
-        parts=tuple(together.function for together, _ in made),
+        parts=tuple(together.function for together, _, _ in made),
     )
 
 
-def _place(together: Together[Any], call: Call[Any]) -> tuple[int, str]:
-    """Every function's first argument is what it locks after its lease: the task's head, or the key."""
-    return FUNCTIONS.index(together.function), call.args[0]
+def _turned(made: Sequence[tuple[Together[Any], tuple[Any, ...], int]], function: str) -> list[list[str | None]]:
+    """A row for each argument and one for the calls' numbers, a column for each call of the function."""
+    calls = [(*args, n) for together, args, n in made if together.function == function]
+    return [[_text(value) for value in row] for row in zip(*calls, strict=True)]
 
 
-def _row(together: Together[Any], call: Call[Any], fence: int) -> list[str | None]:
-    row = [value if value is None or isinstance(value, str) else str(value) for value in call.args]
-    return [*row, *[None] * (ARGUMENTS - len(row)), together.function, str(fence)]
+def _text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else str(value)
