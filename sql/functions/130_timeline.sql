@@ -131,10 +131,3 @@ CREATE FUNCTION agentos.work_findings() RETURNS TABLE (finding text, data json) 
                'since', k.since) FROM agentos.waits k JOIN agentos.approvals a USING (ledger_key)
      ORDER BY k.since LIMIT 20)
 $$;
-
-CREATE FUNCTION agentos.findings(p_old_s float8) RETURNS TABLE (finding text, data text) LANGUAGE sql AS $$
-    SELECT f.finding, f.data::text FROM (
-        SELECT * FROM agentos.server_findings(p_old_s)
-        UNION ALL SELECT * FROM agentos.worker_findings()
-        UNION ALL SELECT * FROM agentos.work_findings()) f
-$$;

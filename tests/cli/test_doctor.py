@@ -122,7 +122,7 @@ def test_an_approval_that_waits_is_told_but_is_not_wrong(agentos: Command, db: D
     worker = HandWorker(db)
     db.run(engine.ask(worker.fence(worker.claim()), "publish?", "{}"))
     assert findings(db)["awaits_approval"]["question"] == "publish?"
-    assert told(agentos("doctor", "--json"), "awaits_approval")["note"] is True
+    assert told(agentos("doctor", "--json"), "awaits_approval")["severity"] == "note"
 
 
 @pytest.mark.unsound("an item is lost, to see it found")
@@ -157,12 +157,16 @@ def test_every_finding_has_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     class Anything(dict[str, Any]):
         def __missing__(self, key: str) -> Any:
             known = {
-                "query": "",
                 "question": "",
                 "task_id": "task-1",
                 "kind": "shell",
                 "next_due_s": None,
                 "served": [1],
+                "table": None,
+                "missing": ["vacuum_truncate = off"],
+                "versions": {"0.1.0": 1, "0.2.0": 2},
+                "blockers": [],
+                "query": "",
             }
             return known.get(key, 1)
 

@@ -1,5 +1,7 @@
 """`agentos doctor`."""
 
+import os
+import time
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -11,14 +13,22 @@ from agentos.cli.exits import FAILED, OK
 from agentos.cli.findings import Told, told
 from agentos.cli.options import AsJson, Dsn
 from agentos.cli.output import out, print_json
+from agentos.core.process import host
 from agentos.store.calls import tasks, timeline
 from agentos.store.calls.timeline import Finding
 from agentos.store.connect import OnConnection, connect, locate
 from agentos.store.migrate import check_schema, schema_state
 
+MOST_SKEW_S = 1.0
+_COLOURS = {"problem": "bold red", "warning": "bold yellow", "note": "yellow"}
+
 
 def doctor(
     old: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="A transaction is old after so long.")] = 60.0,
+    silent: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="An attempt is silent that recorded nothing for so long.")
+    ] = 3600.0,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Also look at every item; takes long with millions.")] = False,
     dsn: Dsn = None,
     json: AsJson = False,
@@ -27,8 +37,12 @@ def doctor(
 
     The schema, day partitions, workers that do not beat, leases without a living worker, work that nobody alive can
     run, a missing coordinator (while a scheduled item or a late worker waits for one), calls in doubt, quarantined
-    items, old transactions, a shifted clock, settings that may lose commits. Exit code 1 if something is wrong, 3 if
-    the database cannot be used; waiting approvals are only told.
+    items, old transactions and whatever else keeps dead rows (prepared transactions, replication slots, autovacuum that
+    is off or lacks its settings, bloated tables), statements that wait for a lock, attempts that record nothing, clocks
+    that differ, mixed versions, late event loops, the connection budget, settings that may lose commits.
+
+    A problem has to be mended: exit code 1. A warning should be looked at: exit code 0, with --strict 1. A note (a
+    waiting approval, tasks that failed) is only told. 3: the database cannot be used.
 
     \b
     Examples:
@@ -40,11 +54,13 @@ def doctor(
     with connect(target.dsn) as conn:
         check_schema(conn)
         about = _about(OnConnection(conn), conn.info.server_version, schema_state(conn).version)
-        found = [told(each) for each in OnConnection(conn).run(timeline.findings(old))]
+        found = [told(each) for each in OnConnection(conn).run(timeline.findings(old, silent))]
+        found += _skew_here(OnConnection(conn))
         if deep:
             found += [_misplaced(each) for each in OnConnection(conn).run(tasks.misplaced_items())]
     _tell({"database": described(target, settings), **about}, found, as_json=json)
-    raise typer.Exit(FAILED if any(not each.note for each in found) else OK)
+    wrong = ("problem", "warning") if strict else ("problem",)
+    raise typer.Exit(FAILED if any(each.severity in wrong for each in found) else OK)
 
 
 def _about(db: OnConnection, server: int, schema: int | None) -> dict[str, Any]:
@@ -58,11 +74,22 @@ def _about(db: OnConnection, server: int, schema: int | None) -> dict[str, Any]:
     }
 
 
+def _skew_here(db: OnConnection) -> list[Told]:
+    """This host's clock beside the database's, give or take half the round trip."""
+    asked_at = time.time()
+    server_s = db.run(timeline.server_time()).timestamp()
+    here_s, round_trip_s = (asked_at + time.time()) / 2, time.time() - asked_at
+    skew_s = round(server_s - here_s, 3)
+    if abs(skew_s) <= MOST_SKEW_S + round_trip_s / 2:
+        return []
+    return [told(Finding("clock_skew", {"host": host(), "skew_s": skew_s, "pid": os.getpid()}))]
+
+
 def _misplaced(row: dict[str, Any]) -> Told:
     finding = Finding("misplaced", row)
     message = f"item {row['item_id']} of {row['task_id']} is in {row['places']} places: {row['found']}"
     return Told(
-        finding.finding, False, message, "a defect, or a hand edit: please report it with this line", finding.data
+        finding.finding, "problem", message, "a defect, or a hand edit: please report it with this line", finding.data
     )
 
 
@@ -74,9 +101,9 @@ def _tell(about: dict[str, Any], found: list[Told], *, as_json: bool) -> None:
         shown = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
         out.print(f"{name.replace('_', ' ')}: {shown}")
     for each in found:
-        mark = Text("note   ", "yellow") if each.note else Text("problem", "bold red")
+        mark = Text(f"{each.severity:<7}", _COLOURS[each.severity])
         out.print(Text.assemble(mark, f"  {each.message}"))
         if each.fix:
             out.print(Text.assemble("         ", ("Fix: ", "bold green"), each.fix))
-    if not any(not each.note for each in found):
+    if not any(each.severity != "note" for each in found):
         out.print(Text("nothing is wrong", "green"))

@@ -3,20 +3,27 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from shlex import quote
-from typing import Any
+from typing import Any, Literal
 
 from agentos.cli.output import compact, duration
 from agentos.store.calls.timeline import Finding
 
 Say = Callable[[dict[str, Any]], str]
+Severity = Literal["problem", "warning", "note"]
+NOTES = frozenset({"awaits_approval", "failed_tasks"})
+WARNINGS = frozenset({
+    "clock_skew", "loop_lag", "version_skew", "connection_budget", "bloated", "vacuum_settings", "silent_attempt",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A finding for people. A `note` waits for a person but is not wrong."""
+    """A finding for people. `severity`: a `problem` has to be mended, a `warning` looked at, a `note` waits for a
+    person but is not wrong.
+    """
 
     finding: str
-    note: bool
+    severity: Severity
     message: str
     fix: str
     data: dict[str, Any]
@@ -26,7 +33,8 @@ def told(finding: Finding) -> Told:
     """What to say about it."""
     message, fix = _TEXTS[finding.finding]
     data = finding.data
-    return Told(finding.finding, finding.finding == "awaits_approval", message(data), fix(data), data)
+    severity: Severity = "note" if finding.finding in NOTES else "warning" if finding.finding in WARNINGS else "problem"
+    return Told(finding.finding, severity, message(data), fix(data), data)
 
 
 def _serve(data: dict[str, Any]) -> str:
@@ -117,6 +125,82 @@ _TEXTS: dict[str, tuple[Say, Say]] = {
             "quarantined"
         ),
         lambda d: f"mend its handler ({_look(d)}), then agentos retry {quote(d['task_id'])}",
+    ),
+    "autovacuum_off": (
+        lambda d: (
+            f"{d['setting']} is off{' for agentos.' + d['table'] if d['table'] else ''}: dead rows stay, and claims "
+            "walk over them"
+        ),
+        lambda d: (
+            f"ALTER TABLE agentos.{d['table']} RESET (autovacuum_enabled)"
+            if d["table"]
+            else f"ALTER SYSTEM SET {d['setting']} = on; SELECT pg_reload_conf()"
+        ),
+    ),
+    "vacuum_settings": (
+        lambda d: (
+            f"agentos.{d['table']} lacks {', '.join(d['missing'])}: it is vacuumed too late, or locked while it is"
+        ),
+        lambda d: f"ALTER TABLE agentos.{d['table']} SET ({', '.join(d['missing'])})",
+    ),
+    "bloated": (
+        lambda d: (
+            f"agentos.{d['table']} has about {d['dead']} dead rows and {d['live']} live ones "
+            f"({d['bytes'] // 2**20} MiB); last vacuumed {d['vacuumed_at'] or 'never'}"
+        ),
+        lambda d: f"find what holds the horizon (an old transaction, a slot), then: VACUUM agentos.{d['table']}",
+    ),
+    "replication_slot": (
+        lambda d: (
+            f"nobody reads the {d['type']} replication slot {d['slot']}: it keeps "
+            f"{(d['wal_bytes'] or 0) // 2**20} MiB of WAL"
+            + (f", and dead rows for {d['xmin_age']} transactions" if d["xmin_age"] is not None else "")
+        ),
+        lambda d: (
+            "start its standby or subscriber; if there is none any more: "
+            f"SELECT pg_drop_replication_slot('{d['slot']}')"
+        ),
+    ),
+    "clock_skew": (
+        lambda d: f"the clock of {d['host']} differs from the database's by {d['skew_s']:+.1f} s",
+        lambda _: "synchronise both (chrony); leases are safe, they know the database's clock only, but logs mislead",
+    ),
+    "loop_lag": (
+        lambda d: f"the event loop of worker {d['worker']} (pid {d['pid']} on {d['host']}) is {d['lag_s']:.1f} s late",
+        lambda _: 'a handler blocks it: await what takes long, make it a plain def, or isolation="process"',
+    ),
+    "version_skew": (
+        lambda d: (
+            "workers run different versions: " + ", ".join(f"{n} of {v}" for v, n in sorted(d["versions"].items()))
+        ),
+        lambda _: "finish the deploy; while one is under way this is no fault",
+    ),
+    "connection_budget": (
+        lambda d: (
+            f"{d['workers']} workers and what else connects may need {d['needed']} connections; the server has "
+            f"{d['usable']}, {d['used']} of them in use"
+        ),
+        lambda _: "raise max_connections, run fewer workers with more --concurrency, or put PgBouncer between",
+    ),
+    "blocked": (
+        lambda d: (
+            f"pid {d['pid']} ({d['application']}) has waited {duration(d['waits_s'])} for a lock of "
+            f"pid {', '.join(map(str, d['blockers'])) or 'nobody any more'}: {compact(d['query'], 80)}"
+        ),
+        lambda d: f"end who holds it: SELECT pg_terminate_backend({d['blockers'][0] if d['blockers'] else d['pid']})",
+    ),
+    "silent_attempt": (
+        lambda d: (
+            f"item {d['item_id']} of {d['task_id']} has been held for {duration(d['held_s'])} by {d['worker']} on "
+            f"{d['host']} and recorded nothing lately"
+        ),
+        lambda d: (
+            f"see what it does ({_look(d)}); agentos cancel {quote(d['task_id'])}, and give its handler a timeout_s"
+        ),
+    ),
+    "failed_tasks": (
+        lambda d: f"{d['items']} item(s) failed for good within a day, such as one of {d['task_id']}",
+        lambda d: f"agentos tasks --status failed; {_look(d)}; mended: agentos retry {quote(d['task_id'])}",
     ),
     "awaits_approval": (
         lambda d: f"{d['task_id']} asks: {compact(d['question'], 200)}",

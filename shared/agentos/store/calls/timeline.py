@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from agentos.store.canonical import loads
 from agentos.store.run import Call
@@ -234,11 +234,13 @@ def list_workers(gone_s: float = 0.0) -> Call[tuple[WorkerRow, ...]]:
     )
 
 
-def findings(old_transaction_s: float = 60.0) -> Call[tuple[Finding, ...]]:
-    """What `agentos doctor` tells. A transaction counts as old after `old_transaction_s` seconds."""
+def findings(old_transaction_s: float = 60.0, silent_s: float = 3600.0) -> Call[tuple[Finding, ...]]:
+    """What `agentos doctor` tells. A transaction counts as old after `old_transaction_s` seconds, an attempt as silent
+    when it has recorded nothing for `silent_s`.
+    """
     return Call(
-        "SELECT * FROM agentos.findings($1::float8)",
-        (float(old_transaction_s),),
+        "SELECT * FROM agentos.findings($1::float8, $2::float8)",
+        (float(old_transaction_s), float(silent_s)),
         lambda rows: _each(Finding, rows, "data"),
     )
 
@@ -246,3 +248,8 @@ def findings(old_transaction_s: float = 60.0) -> Call[tuple[Finding, ...]]:
 def is_led(name: str) -> Call[bool]:
     """Whether a living coordinator leads."""
     return Call("SELECT agentos.is_led($1::text) AS led", (name,), lambda rows: bool(rows[0]["led"]))
+
+
+def server_time() -> Call[datetime]:
+    """What the server's own clock says."""
+    return Call("SELECT agentos.server_time() AS at", (), lambda rows: cast(datetime, rows[0]["at"]))
