@@ -160,6 +160,13 @@ CREATE TABLE agentos.budget_reservations (
 );
 CREATE INDEX budget_reservations_call ON agentos.budget_reservations (call_token);
 
+-- The trace that a task was submitted in, as W3C headers: a row only for those that have one. Never updated.
+CREATE TABLE agentos.traces (
+    task_id     text PRIMARY KEY,
+    traceparent text NOT NULL CHECK (length(traceparent) <= 255),
+    tracestate  text CHECK (length(tracestate) <= 2048)
+);
+
 -- What happened to a task beside the happy path (which outcomes tell), and what its handlers told: append-only, by day.
 -- A reader goes on after (xact, seq): the order in which nothing can appear before what was read, see `stream`.
 CREATE SEQUENCE agentos.event_seqs AS bigint;

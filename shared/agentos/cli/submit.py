@@ -13,10 +13,14 @@ from agentos.cli.options import AsJson, Dsn, Priority, Timeout
 from agentos.cli.output import out, print_json
 from agentos.cli.payload import read_payload
 from agentos.core.payloads import BUILT_IN
+from agentos.core.tracing import setup as tracing
+from agentos.core.tracing.submitting import submitting
 from agentos.store.calls import tasks, workers
 from agentos.store.calls.budgets import with_budget
 from agentos.store.canonical import canonical_text
+from agentos.store.connect import Database
 from agentos.store.errors import InvalidInput
+from agentos.store.run import Call
 
 
 def submit(  # noqa: PLR0913, PLR0917  one argument for each option
@@ -70,6 +74,7 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
     body = canonical_text(read_payload(kind, payload), what="payload")
     task_id = task_id or f"task-{uuid4().hex}"
     started = time.monotonic()
+    tracing.install("agentos")
     with opened(dsn) as db:
         call = tasks.submit(
             task_id, kind, title or kind, body, queue=queue, priority=priority, max_attempts=max_attempts,
@@ -77,13 +82,9 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
         )  # fmt: skip
         call = with_budget(call, [task_id], budget.limits, budget.on_exceed) if budget else call
         call = call if deadline is None else tasks.with_deadline(call, [task_id], deadline)
-        former, item = None, None
-        if key is None:
-            item = db.run(call)
-        else:
-            from agentos.core.app.keyed import reservation, submit_keyed  # noqa: PLC0415  start-up: it brings the whole API
-
-            former = submit_keyed(db, None, call, reservation(key, task_id, kind, body))
+        with submitting(kind, queue, [task_id]) as carry:
+            former, item = _write(db, carry(call) if carry else call, key, (task_id, kind, body))
+        tracing.flush()
         task_id = former or task_id
         db.run(workers.wake([queue]))  # its own statement: inside submit it would halve the rate
         tell_if_nobody_serves(db, queue, {kind})
@@ -96,3 +97,14 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
         with followed(task_id):
             progress = follow(db, task_id, timeout_s=timeout, changed=Steps(task_id))
     raise typer.Exit(tell_end(task_id, progress, took_s=time.monotonic() - started, as_json=json))
+
+
+def _write(
+    db: Database, call: Call[int], key: str | None, asked: tuple[str, str, str]
+) -> tuple[str | None, int | None]:
+    """The task that was submitted under the key before, and the new item. `asked`: task_id, kind, payload."""
+    if key is None:
+        return None, db.run(call)
+    from agentos.core.app.keyed import reservation, submit_keyed  # noqa: PLC0415  start-up: it brings the whole API
+
+    return submit_keyed(db, None, call, reservation(key, *asked)), None

@@ -111,6 +111,7 @@ def _formatter(*processors: Processor) -> ProcessorFormatter:
     return ProcessorFormatter(
         foreign_pre_chain=[
             structlog.contextvars.merge_contextvars,
+            _traced,
             ExtraAdder(),
             _from_record,
             structlog.stdlib.add_log_level,
@@ -130,6 +131,18 @@ def _to_record(_: WrappedLogger, __: str, event: EventDict) -> dict[str, Any]:
     return {"msg": text, "extra": {_FIELDS: event}, **kept}
 
 
+def _traced(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """In which span it was said, where somebody traces: by the names that OpenTelemetry gives them."""
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    if trace is None or not hasattr(trace, "get_current_span"):
+        return event
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        event.setdefault("trace_id", f"{span.trace_id:032x}")
+        event.setdefault("span_id", f"{span.span_id:016x}")
+    return event
+
+
 def _from_record(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     fields = event.pop(_FIELDS, {})
     for left_by_another_handler in ("message", "asctime"):
@@ -146,4 +159,6 @@ def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {key: value.translate(_ESCAPED) if isinstance(value, str) else value for key, value in event.items()}
 
 
-_TO_RECORD: list[Processor] = [structlog.stdlib.filter_by_level, structlog.contextvars.merge_contextvars, _to_record]
+_TO_RECORD: list[Processor] = [
+    structlog.stdlib.filter_by_level, structlog.contextvars.merge_contextvars, _traced, _to_record
+]  # fmt: skip

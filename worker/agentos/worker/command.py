@@ -14,6 +14,7 @@ import typer
 import uvloop
 
 from agentos.core.logs import configure_logs, get_logger
+from agentos.core.tracing import setup as tracing
 from agentos.store.connect import open_target
 from agentos.store.errors import AgentOSError, DatabaseError
 from agentos.store.settings import load_settings
@@ -96,10 +97,13 @@ def worker(  # noqa: PLR0913, PLR0917  one parameter is one option: Typer reads 
             listen=listen and not solo, solo=solo, health_port=None if solo else settings.health_port, label=label,
             child_argv=None if solo else tuple(sys.argv[1:]), app_reference=app,
         )  # fmt: skip
+        tracing.install("agentos-worker")  # after the app's import: it may have set up a tracer of its own
         uvloop.run(_serve(options, may_migrate=migrate))
     except AgentOSError as exc:
         typer.echo(f"agentos-worker: {exc}", err=True)
         raise typer.Exit(3 if isinstance(exc, DatabaseError) else 2) from exc
+    finally:
+        tracing.flush()
 
 
 def _require_known(kinds: list[str]) -> None:
@@ -120,4 +124,5 @@ async def _serve(options: Options, *, may_migrate: bool) -> None:
     if abandoned:
         log.warning("handlers are left that do not end; leaving without them", count=len(abandoned))
         logging.shutdown()
+        tracing.flush()
         os._exit(0)  # the event loop would wait for them for ever

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ from agentos.worker.isolated.process import ENDING_S, HandlerProcess
 from agentos.worker.options import Options
 from agentos.worker.outage import TROUBLE, reason
 from agentos.worker.running import Attempt, Stop
+from agentos.worker.tracing import begin_span
 from agentos.worker.vitals import Vitals
 
 log = get_logger(__name__)
@@ -94,6 +96,8 @@ class Execution:
 
     async def _result(self, attempt: Attempt) -> str:
         item = attempt.item
+        if "opentelemetry.trace" in sys.modules:
+            attempt.span = await begin_span(self._db, attempt)
         if attempt.stop is not None:
             raise asyncio.CancelledError
         if item.cancelled:
@@ -130,6 +134,8 @@ class Execution:
         )  # fmt: skip
         if item.attempt > 1:
             await adrive(self._db, scope.resume())
+            if attempt.span is not None:
+                attempt.span.mark(resumed_from=scope.resumed_from)
         if self._model is None:
             self._model = configured_completion(self._options.settings)
         context = TaskContext(scope, self._db, self, *self._model, self._telling)
@@ -195,9 +201,9 @@ class Execution:
 
     async def _is_written(self, attempt: Attempt, fence: Fence, exc: BaseException) -> bool:
         try:
-            _count(attempt, await self._write_end(attempt, fence, exc))
-        except LeaseLost:
-            _count(attempt, "lost")
+            _count(attempt, await self._write_end(attempt, fence, exc), exc)
+        except LeaseLost as lost:
+            _count(attempt, "lost", lost)
             log.warning("lease lost; what the handler did since its last checkpoint is not kept", error=reason(exc))
         except TROUBLE as trouble:
             log.warning("its end could not be written; trying again", error=reason(trouble))
@@ -233,7 +239,9 @@ class Execution:
         return "released"
 
 
-def _count(attempt: Attempt, outcome: str) -> None:
+def _count(attempt: Attempt, outcome: str, exc: BaseException | None = None) -> None:
+    if attempt.span is not None:
+        attempt.span.end(outcome, exc)
     counts.attempts.of(attempt.item.kind, outcome).observe(monotonic() - attempt.began)
 
 

@@ -4,8 +4,12 @@ import asyncio
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agentos.store.calls.items import ClaimedItem
+
+if TYPE_CHECKING:
+    from agentos.core.tracing.tracer import AttemptSpan
 
 
 class Stop(enum.Enum):
@@ -41,6 +45,7 @@ class Attempt:
     abandoned: bool = False
     in_outage: bool = False
     began: float = 0.0
+    span: "AttemptSpan | None" = None
     paused: bool = False
     grace_s: float = 2.0
     unwilling: "Callable[[Attempt], None]" = _nobody

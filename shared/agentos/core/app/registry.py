@@ -20,6 +20,7 @@ from agentos.core.app.submission import (
     SubmitOptions,
     awrite_on,
     checked_connection,
+    traced,
     write,
     write_on,
 )
@@ -317,7 +318,8 @@ class App:
 
     def _put(self, asked: Submission, conn: psycopg.Connection[Any] | None) -> list[SubmittedTask]:
         db = self._database()
-        former = write(db, asked) if conn is None else write_on(checked_connection(conn), db, asked, self._lanes)
+        with traced(asked) as sent:
+            former = write(db, sent) if conn is None else write_on(checked_connection(conn), db, sent, self._lanes)
         if former is not None:
             return [SubmittedTask(former, db, created=False, queue=asked.queue)]
         if conn is None and asked.task_ids:
@@ -330,7 +332,8 @@ class App:
             return [AsyncSubmittedTask(each.task_id, each.db, each.created, each.queue) for each in made]
         runner = joined(conn)
         db = await asyncio.to_thread(self._database)
-        former = await awrite_on(runner, db, asked, self._lanes)
+        with traced(asked) as sent:
+            former = await awrite_on(runner, db, sent, self._lanes)
         if former is not None:
             return [AsyncSubmittedTask(former, db, created=False, queue=asked.queue)]
         return [AsyncSubmittedTask(task_id, db, queue=asked.queue) for task_id in asked.task_ids]

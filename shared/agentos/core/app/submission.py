@@ -4,8 +4,8 @@ Killed before the caller's COMMIT, nothing is there; after it, the tasks and his
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, TypedDict
 
@@ -13,6 +13,7 @@ import psycopg
 
 from agentos.core.app.keyed import submit_keyed
 from agentos.core.budget import Budget
+from agentos.core.tracing.submitting import submitting
 from agentos.store.calls import tasks, workers
 from agentos.store.connect import Database, OnConnection
 from agentos.store.errors import InvalidInput
@@ -69,6 +70,18 @@ class Submission:
     def queue(self) -> str:
         """Whose workers are to be told."""
         return self.lane[0]
+
+
+@contextmanager
+def traced(asked: Submission) -> Iterator[Submission]:
+    """The same, for a block in which it is written; its tasks carry the caller's trace along, if there is one."""
+    queue, kind, _ = asked.lane
+    with submitting(kind, queue, list(asked.task_ids)) as carry:
+        if carry is None:
+            yield asked
+        else:
+            calls = asked.calls
+            yield replace(asked, calls=carry(calls) if isinstance(calls, Call) else map(carry, calls))
 
 
 def write(db: Database, asked: Submission) -> str | None:

@@ -7,7 +7,9 @@ from typing import Any
 from agentos.core.flows.patience import insist
 from agentos.core.flows.waits import Wait
 from agentos.core.scope import ItemScope
+from agentos.core.tracing.step import carrier
 from agentos.store.calls import waits
+from agentos.store.calls.traces import with_trace
 from agentos.store.canonical import canonical_text
 from agentos.store.errors import ChildFailed
 from agentos.store.run import Flow
@@ -53,12 +55,13 @@ def spawn(scope: ItemScope, new: NewChild, key: str | None) -> Flow[Child]:
     told = {"kind": new.kind, "payload": dict(new.payload)}
     identity = scope.identify("@spawn", told, key=key)
     yield from scope.refuse_if_before(identity)
-    made = yield from insist(
-        waits.spawn(
-            identity, scope.fence, child=f"task-{identity.key[:32]}", title=new.title, queue=new.queue,
-            priority=new.priority, items=new.items(),
-        )
+    child = f"task-{identity.key[:32]}"
+    call = waits.spawn(
+        identity, scope.fence, child=child, title=new.title, queue=new.queue, priority=new.priority, items=new.items()
     )  # fmt: skip
+    if traced := carrier():
+        call = with_trace(call, [child], traced["traceparent"], traced.get("tracestate"))
+    made = yield from insist(call)
     return Child(made, new.kind)
 
 
@@ -74,7 +77,7 @@ def gather(scope: ItemScope, children: Sequence[Child], *, return_exceptions: bo
                     raise each
         return ended
 
-    return Wait(lambda park: waits.wait(identity, scope.fence, park=park), read)
+    return Wait(lambda park: waits.wait(identity, scope.fence, park=park), read, "children")
 
 
 def _result(child: Child, told: Mapping[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from agentos.core.llm.kept import RequestStore, parted_request
 from agentos.core.llm.prices import price_of
 from agentos.core.logs import get_logger
 from agentos.core.parked import Parked
+from agentos.core.tracing.step import mark
 from agentos.core.transaction import open_transaction
 from agentos.store.calls.cache import (
     CacheReply,
@@ -113,6 +114,7 @@ class Turn:
                 case "ready":
                     counts.llm_calls.add(self.prompt.model, "saved")
                     counts.llm_tokens.add(self.prompt.model, "saved", amount=reply.tokens)
+                    mark(replayed=True, tokens_saved=reply.tokens)
                     return Generated(reply.output, cached=True)
                 case "generate":
                     return None
@@ -157,6 +159,8 @@ class Turn:
         """
         output, spent = _output(made), spent_on(self.prompt.model, made)
         _count(self.prompt.model, spent)
+        if isinstance(made, Completion):
+            mark(gen_ai__response__model=made.model, gen_ai__response__finish_reasons=[made.finish_reason])
         if isinstance(made, Completion) and made.truncated:
             yield from insist(cache_discard(self.prompt, self._token, spent))
             if not self.allow_truncated:
@@ -197,6 +201,10 @@ class Turn:
 def _count(model: str, spent: Spent) -> None:
     counts.llm_calls.add(model, "paid")
     counts.llm_tokens.add(model, "paid", amount=(spent.prompt_tokens or 0) + (spent.completion_tokens or 0))
+    mark(
+        gen_ai__usage__input_tokens=spent.prompt_tokens, gen_ai__usage__output_tokens=spent.completion_tokens,
+        cost=None if spent.cost is None else float(spent.cost),
+    )  # fmt: skip
 
 
 def spent_on(model: str, made: Any) -> Spent:

@@ -20,6 +20,7 @@ from agentos.core.flows.doubt import Branches, ask_person, note_doubt
 from agentos.core.flows.patience import growing_waits, insist, insist_as
 from agentos.core.flows.results import Packed, message_of, pack, refusal_in
 from agentos.core.lease import Lease
+from agentos.core.tracing.step import mark
 from agentos.store.calls.items import Fence
 from agentos.store.calls.ledger import (
     CallIdentity,
@@ -158,6 +159,7 @@ def call_tool(
         if outcome is not None:
             if outcome.replayed:
                 counts.tool_calls.add(identity.tool_name, "replayed")
+                mark(replayed=True)
             return outcome
 
 
@@ -232,6 +234,7 @@ class _ToolRun:
             raise
         yield from self._finish(token, packed, None)
         counts.tool_calls.add(self.identity.tool_name, "repaired" if repair else "executed")
+        mark(repaired=repair or None, execution=this.execution)
         if packed.refusal is not None:
             raise packed.refusal
         return ToolOutcome(loads(packed.text), replayed=False, repaired=repair)
@@ -284,6 +287,7 @@ class _ToolRun:
         began = f" at {reply.begun_at:%Y-%m-%d %H:%M:%S %Z}" if reply.begun_at else ""
         task_id = self.identity.task_id
         counts.tool_calls.add(self.identity.tool_name, "in_doubt")
+        mark(in_doubt=True)
         message = f"the call {self._name()} of task {task_id} was begun{began} and never finished{why}"
         if self.policy.asks and self.lease is not None:
             yield from ask_person(reply.call_token, self.identity, self.lease, message, self.branches)

@@ -31,10 +31,13 @@ class Waiter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """`ask(park)`: the call that waits, and parks if it may. `read(result)`: what the handler gets, or is raised."""
+    """`ask(park)`: the call that waits, and parks if it may. `read(result)`: what the handler gets, or is raised.
+    `what`: for people.
+    """
 
     ask: Callable[[bool], Call[WaitReply]]
     read: Callable[[Any], Any]
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ def sleep(scope: Waiter, seconds: float | None, until: datetime | None) -> Wait:
             identity, scope.fence, wake_at=until, timeout_s=_seconds(seconds), near_s=NEAR_S, park=park
         ),
         lambda _: None,
+        "sleep",
     )
 
 
@@ -73,7 +77,9 @@ def wait_for(scope: Waiter, name: str, timeout_s: float | None) -> Wait:
         return result["payload"]
 
     return Wait(
-        lambda park: waits.wait(identity, scope.fence, name=name, timeout_s=timeout, near_s=NEAR_S, park=park), read
+        lambda park: waits.wait(identity, scope.fence, name=name, timeout_s=timeout, near_s=NEAR_S, park=park),
+        read,
+        f"signal {name}",
     )
 
 
@@ -103,6 +109,7 @@ def approval(scope: Waiter, question: str, shown: Any, options: Sequence[str] | 
             identity, scope.fence, question, body.decode(), sha256, options=choices, timeout_s=timeout, park=park
         ),
         read,
+        "approval",
     )
 
 

@@ -26,6 +26,7 @@ from agentos.core.logs import get_logger
 from agentos.core.scope import ItemScope
 from agentos.core.shell.group import CommandGroup
 from agentos.core.shell.limits import Limits
+from agentos.core.tracing.step import carrier
 from agentos.store.errors import IsolatedHandlerDied
 from agentos.store.redact import redact
 from agentos.worker.isolated.calls import Calls
@@ -91,7 +92,7 @@ class HandlerProcess:
             "kind": handler.kind, "payload": scope.item.payload, "snapshot": context.snapshot, "key": context.key,
             "task_id": context.task_id, "item_id": context.item_id, "attempt": context.attempt,
             "version": context.version,
-            "path": [str(each) for each in sys.path],
+            "path": [str(each) for each in sys.path], "trace": carrier(),
         })  # fmt: skip
         listening = asyncio.create_task(_outcome(channel, calls))
         gone = asyncio.create_task(ended.wait())

@@ -7,6 +7,7 @@ from typing import Any
 
 from agentos.core.app.context.bound import BlockingBound, Bound
 from agentos.core.flows.tools import ToolCall, ToolPolicy
+from agentos.core.tracing.step import step
 from agentos.store.calls.ledger import OnDoubt
 
 
@@ -33,7 +34,8 @@ class Calls(Bound):
 
     async def _tool(self, ordered: bool, name: str, arguments: Any, **how: Any) -> dict[str, Any]:
         await self._park_if_paused()
-        return (await self._run(self._scope.tool(name, arguments, ordered=ordered, **how))).result
+        with step(f"execute_tool {name}", gen_ai__operation__name="execute_tool", gen_ai__tool__name=name):
+            return (await self._run(self._scope.tool(name, arguments, ordered=ordered, **how))).result
 
 
 class BlockingCalls(BlockingBound[Calls]):

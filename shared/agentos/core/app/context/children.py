@@ -8,6 +8,7 @@ from agentos.core.app.context.waits import BlockingWaits, Waits
 from agentos.core.app.handler import check_deadline
 from agentos.core.flows import children
 from agentos.core.flows.children import Child, NewChild
+from agentos.core.tracing.step import step
 
 
 class Children(Waits):
@@ -36,7 +37,10 @@ class Children(Waits):
             deadline_s or (handler.deadline_s if handler else None),
         )  # fmt: skip
         await self._park_if_paused()
-        return await self._run(children.spawn(self._scope, new, key))
+        with step(f"spawn {kind}") as this:
+            child = await self._run(children.spawn(self._scope, new, key))
+            this.mark(child_task_id=child.task_id)
+            return child
 
     async def gather(self, *spawned: Child, return_exceptions: bool = False) -> list[Any]:
         """Wait, as a row, until all these children have ended; their results in this order.

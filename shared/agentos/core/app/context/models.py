@@ -9,8 +9,10 @@ from typing import Any
 
 from agentos.core.app.context.bound import BlockingBound, Bound, GenerateFunction
 from agentos.core.flows.asking import ask_model, turn_for
+from agentos.core.flows.model import Turn
 from agentos.core.llm.request import ModelRequest
 from agentos.core.llm.stream import OnToken, Whole, live
+from agentos.core.tracing.step import Step, step, stream_step
 from agentos.store.canonical import canonical_text
 from agentos.store.errors import LLMUnavailable
 
@@ -37,7 +39,8 @@ class Models(Bound):
         make = _asking(request, generate or self._complete)
         flow = ask_model(self._scope, request, make, on_token=on_token, allow_truncated=allow_truncated)
         await self._park_if_paused()
-        return await self._run(flow)
+        with step(f"chat {request.model}", **_told(request)):
+            return await self._run(flow)
 
     async def llm_stream(
         self, operation_type: str, *, prompt: Any, model: str | None = None, generate: GenerateFunction | None = None,
@@ -51,19 +54,27 @@ class Models(Bound):
         """
         request = ModelRequest(operation_type, prompt, model or self._model, tools, parameters, scope, sample)
         turn = turn_for(self._scope, request, allow_truncated=allow_truncated)
+        start = self._scope.guarded(_asking(request, generate or self._complete))
         await self._park_if_paused()
-        await self._run(self._scope.may_begin())
-        if (found := await self._run(turn.begin())) is not None:
+        with stream_step(f"chat {request.model}", **_told(request)) as this:
+            async for text in self._streamed(turn, start, this):
+                yield text
+
+    async def _streamed(self, turn: Turn, start: Callable[[], Any], this: Step) -> AsyncIterator[str]:
+        with this.inside():
+            await self._run(self._scope.may_begin())
+            found = await self._run(turn.begin())
+        if found is not None:
             yield found.output if isinstance(found.output, str) else canonical_text(found.output)
             return
-        start = self._scope.guarded(_asking(request, generate or self._complete))
         whole = Whole()
         self._streams += 1
         try:
             async for chunk in live(await start() if asyncio.iscoroutinefunction(start) else start()):
                 if text := whole.add(chunk):
                     yield text
-            kept = await self._run(turn.keep(whole.made()))
+            with this.inside():
+                kept = await self._run(turn.keep(whole.made()))
         except BaseException as exc:
             ended = asyncio.CancelledError() if isinstance(exc, GeneratorExit) else exc
             await asyncio.shield(self._run(turn.give_up(ended)))
@@ -107,6 +118,14 @@ class BlockingModels(BlockingBound[Models]):
         """One asyncio task from the first chunk to the last: clients of endpoints ask for that."""
         async for text in self._context.llm_stream(operation, prompt=prompt, **more):
             chunks.put(text)
+
+
+def _told(request: ModelRequest) -> dict[str, str]:
+    """What a span says of it, by OpenTelemetry's conventions for model calls."""
+    return {
+        "gen_ai__operation__name": "chat", "gen_ai__request__model": request.model,
+        "operation_type": request.operation_type,
+    }  # fmt: skip
 
 
 def _asking(request: ModelRequest, generate: GenerateFunction) -> Callable[[], Any]:

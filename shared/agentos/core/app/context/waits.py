@@ -19,6 +19,7 @@ from agentos.core.flows import waits
 from agentos.core.flows.patience import insist
 from agentos.core.flows.waits import NEAR_S, Answer, Wait
 from agentos.core.parked import Parked
+from agentos.core.tracing.step import mark, step
 from agentos.store.calls.waits import WaitReply
 
 FIRST_LOOK_S = 0.05
@@ -66,14 +67,20 @@ class Waits(Bound):
 
     async def _wait_as(self, wait: Wait, alone: bool) -> Any:
         """`alone`: it is the handler itself that waits, not a branch of it."""
+        with step(f"wait {wait.what}"):
+            return await self._waited(wait, alone)
+
+    async def _waited(self, wait: Wait, alone: bool) -> Any:
         this = asyncio.current_task()
         assert this is not None  # noqa: S101
-        look_s = FIRST_LOOK_S
+        look_s, looks = FIRST_LOOK_S, 0
         try:
             while True:
                 reply = await self._ask(wait, alone)
                 if reply.verdict == "finished":
+                    mark(replayed=not looks)  # it was over before it was asked for
                     return wait.read(reply.result)
+                looks += 1
                 self._waiting.add(this)
                 self._changed.set()
                 if reply.wake_in_s is not None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from agentos.core.app.context.bound import BlockingBound, Bound
 from agentos.core.evidence import Evidence, EvidencePack
+from agentos.core.tracing.step import step
 from agentos.core.transaction import open_transaction
 from agentos.store.calls.checkpoints import Committed
 
@@ -21,7 +22,9 @@ class Work(Bound):
         the
         item is another worker's by now.
         """
-        committed = await self._run(self._scope.checkpoint(checkpoint_type, snapshot, evidence))
+        with step(f"checkpoint {checkpoint_type}") as this:
+            committed = await self._run(self._scope.checkpoint(checkpoint_type, snapshot, evidence))
+            this.mark(sequence_number=committed.sequence_number)
         if open_transaction(self._scope) is None:  # inside one it is asked after the COMMIT
             self._guard.after_checkpoint()
             await self._park_if_paused()

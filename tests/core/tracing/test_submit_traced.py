@@ -1,0 +1,113 @@
+"""A submit inside a program that traces: its tasks carry the trace, in the transaction that makes them."""
+
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psycopg
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from agentos.core.app import App
+from agentos.core.tracing import setup
+from agentos.store.errors import TaskExists
+
+Conn = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """What the program's own provider exports."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    return exporter
+
+
+def carried(conn: Conn) -> dict[str, str]:
+    return dict(conn.execute("SELECT task_id, traceparent FROM agentos.traces").fetchall())
+
+
+def parent_of(span: Any) -> str:
+    return f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-{span.context.trace_flags:02x}"
+
+
+def test_a_submit_is_a_span_below_the_callers_and_its_task_carries_it(
+    exported: InMemorySpanExporter, database_dsn: str, conn: Conn
+) -> None:
+    app = App(dsn=database_dsn)
+    with trace.get_tracer("mine").start_as_current_span("request"):
+        handle = app.submit("work", {"n": 1}, queue="slow")
+        many = app.submit_many("work", [{}, {}])
+    one, several, request = exported.get_finished_spans()
+    assert (one.name, one.kind, several.name) == ("submit work", trace.SpanKind.PRODUCER, "submit work")
+    assert one.parent is not None
+    assert one.parent.span_id == request.context.span_id
+    assert one.attributes is not None
+    assert (one.attributes["agentos.task_id"], one.attributes["agentos.queue"]) == (handle.task_id, "slow")
+    assert carried(conn) == {
+        handle.task_id: parent_of(one), many[0].task_id: parent_of(several), many[1].task_id: parent_of(several)
+    }  # fmt: skip
+
+
+def test_what_is_rolled_back_carries_nothing(exported: InMemorySpanExporter, database_dsn: str, conn: Conn) -> None:
+    app = App(dsn=database_dsn)
+    app.submit("work", task_id="task-1")
+    with pytest.raises(TaskExists):
+        app.submit("work", task_id="task-1")
+    with psycopg.connect(database_dsn) as mine:
+        app.submit("work", task_id="task-2", conn=mine)
+        mine.rollback()
+    assert list(carried(conn)) == ["task-1"]
+    assert exported.get_finished_spans()[1].status.status_code is trace.StatusCode.ERROR
+
+
+def test_a_program_that_does_not_trace_writes_nothing(database_dsn: str, conn: Conn) -> None:
+    App(dsn=database_dsn).submit("work")
+    assert carried(conn) == {}
+
+
+def test_without_a_tracer_of_its_own_it_carries_the_span_it_is_in(database_dsn: str, conn: Conn) -> None:
+    """A program that has the API only, inside the span of whoever called it."""
+    here = trace.SpanContext(0xA, 0xB, is_remote=True, trace_flags=trace.TraceFlags(1))
+    with trace.use_span(trace.NonRecordingSpan(here)):
+        handle = App(dsn=database_dsn).submit("work")
+    assert carried(conn) == {handle.task_id: f"00-{0xA:032x}-{0xB:016x}-01"}
+
+
+def test_a_collector_that_does_not_answer_keeps_no_process_from_ending(
+    exported: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TracerProvider, "force_flush", lambda *_: time.sleep(30))
+    began = time.monotonic()
+    setup.flush(0.2)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "none that agentos knows"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}, "OpenTelemetry is not installed"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"}, ""),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"}, ""),
+    ],
+)
+def test_what_the_environment_asks_for_and_cannot_be_had_is_said(env: dict[str, str], says: str) -> None:
+    """A process as if the extra were not there: it goes on without."""
+    code = (
+        "import sys; sys.modules['opentelemetry'] = None\n"
+        "from agentos.core.logs import configure_logs; configure_logs('json')\n"
+        "from agentos.core.tracing import setup; setup.install('x'); setup.flush(); print('goes on')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **env}
+    )
+    assert done.stdout == "goes on\n"
+    assert says in done.stderr
+    assert bool(says) == bool(done.stderr)
