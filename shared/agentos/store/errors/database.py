@@ -19,6 +19,10 @@ class DatabaseUnavailable(DatabaseError):
     """The server cannot be reached, or the connection broke and the outcome of the call is not known."""
 
 
+class EngineReplaced(DatabaseUnavailable):
+    """`agentos migrate` replaced the functions of the database while the call ran; it was rolled back. Call again."""
+
+
 class EmbeddedFailed(DatabaseError):
     """The embedded server could not be created, started or stopped where it is kept (access, space, version)."""
 
