@@ -8,32 +8,31 @@ import pytest
 from tests.worker.inprocess import serving
 
 from agentos.core.app import App, TaskContext
-from agentos.store.connect import Database, connect
-from agentos.store.migrate import migrate
+from agentos.store import migrate as migrating
+from agentos.store.connect import connect
+from agentos.store.migrate import engine_sql, migrate
 
-BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ ('agentos\\.' || %s)
+"""
 COUNTERS = "SELECT attempt, failures, crashes FROM agentos.item_places"
+CALLS = {"tool": "ledger_begin", "llm": "cache_begin", "checkpoint": "(commit_checkpoint|write)", "complete": ""}
 
 
-def apply_whole(dsn: str) -> None:
-    """What `agentos migrate` of a version does whose functions are others."""
-    with connect(dsn) as conn:
-        conn.execute("UPDATE agentos.engine SET digest = 'of another version'")
-        assert migrate(conn).functions
-
-
-async def blocked(conn: psycopg.Connection[Any]) -> None:
-    """Until a call waits for a lock."""
+async def waits_or(done: asyncio.Event, conn: psycopg.Connection[Any], function: str) -> None:
+    """Until a call of the function waits for a lock, or is through without."""
     async with asyncio.timeout(30):
-        while conn.execute(BLOCKED).fetchone() == (0,):
+        while not done.is_set() and conn.execute(WAITING, (function,)).fetchone() == (0,):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("step", ["tool", "checkpoint", "llm", "complete"])
-async def test_a_call_that_runs_while_the_functions_are_replaced_charges_nothing(
-    database_dsn: str, db: Database, step: str
+@pytest.mark.parametrize("step", CALLS)
+@pytest.mark.parametrize("how", ["in place", "whole"])
+async def test_calls_that_run_while_the_functions_are_replaced_charge_nothing(
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch, step: str, how: str
 ) -> None:
-    app, here, go = App(dsn=database_dsn), asyncio.Event(), asyncio.Event()
+    app, here, go, done = App(dsn=database_dsn), asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @app.task("steps")
     async def steps(ctx: TaskContext) -> str:
@@ -46,16 +45,26 @@ async def test_a_call_that_runs_while_the_functions_are_replaced_charges_nothing
                 await ctx.checkpoint("iteration_end", {"a": 1})
             case "llm":
                 await ctx.llm("plan", prompt="a")
+        if step != "complete":
+            done.set()
         return "done"
 
     async with serving(app, database_dsn, ttl_s=60):
         handle = await asyncio.to_thread(app.submit, "steps")
         await here.wait()
-        with connect(database_dsn) as holder, holder.transaction():
-            holder.execute("SELECT FROM agentos.lease_held FOR UPDATE")
-            go.set()
-            await blocked(holder)
-            await asyncio.to_thread(apply_whole, database_dsn)
-        assert await asyncio.to_thread(handle.result, 30) == "done"
-    with connect(database_dsn) as conn:
-        assert conn.execute(COUNTERS).fetchall() == [(1, 0, 0)]
+        if how == "in place":  # every body is another, so that every function is replaced
+            sql = engine_sql().replace("$$;", "$$;\n-- next")
+            monkeypatch.setattr(migrating, "engine_sql", lambda: sql)
+        with connect(database_dsn) as migrator, connect(database_dsn) as conn:
+            with migrator.transaction():
+                migrator.execute("UPDATE agentos.engine SET digest = 'of another version'")
+                assert migrate(migrator).functions
+                go.set()
+                if step == "complete":
+                    await asyncio.sleep(0.3)  # it goes along with a claim, which may be under way or not
+                elif how == "whole":
+                    await waits_or(done, conn, CALLS[step])
+                else:
+                    await asyncio.wait_for(done.wait(), 3)  # nobody waits for a migration that has not committed
+            assert await asyncio.to_thread(handle.result, 30) == "done"
+            assert conn.execute(COUNTERS).fetchall() == [(1, 0, 0)]

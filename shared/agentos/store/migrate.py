@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from agentos.store.engine import in_place, parts, record
 from agentos.store.errors import DatabaseTooOld, SchemaIncomplete, SchemaMissing, SchemaTooNew
 from agentos.store.run import raise_mapped
 from agentos.store.schema import in_schema, schema
@@ -32,7 +33,8 @@ CREATE TABLE IF NOT EXISTS agentos.migrations (
     version integer PRIMARY KEY, name text NOT NULL, digest text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp());
 CREATE TABLE IF NOT EXISTS agentos.engine (
-    one boolean PRIMARY KEY DEFAULT true CHECK (one), digest text NOT NULL, applied_at timestamptz NOT NULL);
+    one boolean PRIMARY KEY DEFAULT true CHECK (one), digest text NOT NULL, applied_at timestamptz NOT NULL,
+    parts jsonb NOT NULL);
 """
 
 
@@ -199,17 +201,26 @@ def _apply(conn: psycopg.Connection[Any], known: tuple[Migration, ...]) -> Migra
         )
     digest = engine_digest()
     if functions := state.engine_digest != digest:
-        conn.execute("SET LOCAL check_function_bodies = off")  # they call each other in any order
-        conn.execute(_placed(engine_sql()))
-        conn.execute(
-            in_schema(
-                "INSERT INTO agentos.engine (digest, applied_at) VALUES (%s, clock_timestamp())"
-                " ON CONFLICT (one) DO UPDATE SET digest = excluded.digest, applied_at = excluded.applied_at"
-            ),
-            (digest,),
-        )
+        _apply_engine(conn, digest)
     conn.execute(in_schema("SELECT agentos.ensure_partitions()"))
     return MigrationReport(tuple(m.name for m in pending), functions, known[-1].version)
+
+
+def _apply_engine(conn: psycopg.Connection[Any], digest: str) -> None:
+    text, (_, new) = engine_sql(), parts(engine_sql())
+    found = conn.execute(in_schema("SELECT parts FROM agentos.engine")).fetchone()
+    applied = found[0] if found else {}
+    changes = in_place(applied, new) if applied else None
+    conn.execute("SET LOCAL check_function_bodies = off")  # they call each other in any order
+    conn.execute(_placed(changes or text))
+    conn.execute(
+        in_schema(
+            "INSERT INTO agentos.engine (digest, applied_at, parts) VALUES (%s, clock_timestamp(), %s)"
+            " ON CONFLICT (one) DO UPDATE SET digest = excluded.digest, applied_at = excluded.applied_at,"
+            " parts = excluded.parts"
+        ),
+        (digest, record(new, applied if changes else {})),
+    )
 
 
 def _placed(text: str) -> bytes:
