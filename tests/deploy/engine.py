@@ -121,7 +121,7 @@ class Engine:
 
     def inner_dsn(self, database: str) -> str:
         """A database, as containers reach it."""
-        return f"postgresql://agentos:test@{self.name}-postgres:5432/{database}"
+        return f"postgresql://agentos:test@{self.name}-postgres:5432/{database}?sslmode=disable"
 
     def outer_dsn(self, database: str) -> str:
         """The same, as this process reaches it."""

@@ -2,7 +2,12 @@
 
 from typing import Any
 
+import psycopg
 import pytest
+
+from agentos.core.app import App
+from agentos.store.calls import statistics
+from agentos.store.connect import Database
 
 pytest.importorskip("helm_python", reason="the group deploy is not installed: make test-deploy", exc_type=ImportError)
 kubernetes_validate: Any = pytest.importorskip("kubernetes_validate", reason="the same")
@@ -279,6 +284,38 @@ def test_an_autoscaled_pool_has_one_scaler_and_no_count_that_fights_it() -> None
     }  # fmt: skip
     assert "replicas" not in named("Deployment", "agentos-worker-default", found)["spec"]
     assert named("Deployment", "agentos-worker-fixed", found)["spec"]["replicas"] == 3
+
+
+def test_keda_asks_the_backlog_of_the_pools_queues() -> None:
+    values: Values = {
+        "workers": {"default": {"autoscaler": "keda", "queues": ["mail", "it's"], "concurrency": 4, "minReplicas": 0}},
+        "keda": {"existingSecret": "reader"},
+    }
+    found = objects(values)
+    (scaled,), (login,) = of_kind("ScaledObject", found), of_kind("TriggerAuthentication", found)
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["type"] == "postgresql"
+    assert trigger["metadata"] == {
+        "query": "SELECT agentos.backlog('mail') + agentos.backlog('it''s')", "targetQueryValue": "4",
+    }  # fmt: skip
+    assert trigger["authenticationRef"]["name"] == login["metadata"]["name"]
+    assert login["spec"]["secretTargetRef"] == [{"parameter": "connection", "name": "reader", "key": "dsn"}]
+    assert scaled["spec"]["scaleTargetRef"] == {"name": "agentos-worker-default"}
+    assert scaled["spec"]["minReplicaCount"] == 0
+    assert "replicas" not in named("Deployment", "agentos-worker-default", found)["spec"]
+    assert of_kind("HorizontalPodAutoscaler", found) == []
+
+
+def test_the_query_of_keda_runs(db: Database, conn: psycopg.Connection[Any]) -> None:
+    """On a real database: one number of items once somebody counted, an error before."""
+    (scaled,) = of_kind("ScaledObject", objects({"workers": {"default": {"autoscaler": "keda"}}}))
+    query = scaled["spec"]["triggers"][0]["metadata"]["query"].encode()
+    with pytest.raises(psycopg.Error) as caught:
+        conn.execute(query)
+    assert caught.value.sqlstate == "AG060"
+    App().submit("llm", {"prompt": "a"})
+    db.run(statistics.take_statistics(10))
+    assert conn.execute(query).fetchone() == (1,)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ REFUSED: list[tuple[Values, str]] = [
     ({"workers": {"a": {"app": "my_agents"}}}, "/workers/a/app"),
     ({"workers": {"a": {"graceSeconds": -1}}}, "/workers/a/graceSeconds"),
     ({"workers": {"a": {"autoscaler": ["hpa", "keda"]}}}, "/workers/a/autoscaler"),
-    ({"workers": {"a": {"autoscaler": "vpa"}}}, "'none', 'hpa'"),
+    ({"workers": {"a": {"autoscaler": "vpa"}}}, "'none', 'hpa', 'keda'"),
     ({"workers": {"a": {"minReplicas": 5, "maxReplicas": 2}}}, "minReplicas 5 is more than maxReplicas 2"),
     ({"workers": {"a": {"resources": {"limits": {"memory": "lots"}}}}}, "/workers/a/resources/limits/memory"),
     ({"database": {"dsn": "mysql://x"}}, "/database/dsn"),

@@ -153,3 +153,11 @@ pool: {{ .name }}
 {{ include "agentos.selector" . }}
 app.kubernetes.io/component: coordinator
 {{- end }}
+
+{{/* {root, queues}: items of these queues that are ready or held, as the coordinator last counted them. */}}
+{{- define "agentos.backlog" -}}
+{{- $schema := default "agentos" (get .root.Values.settings "AGENTOS_SCHEMA") -}}
+{{- $counts := list -}}
+{{- range .queues }}{{ $counts = append $counts (printf "%s.backlog('%s')" $schema (replace "'" "''" .)) }}{{ end -}}
+SELECT {{ join " + " $counts }}
+{{- end }}
