@@ -8,7 +8,7 @@ from tests.core.metrics.scrape import Scrape, scrape
 from tests.worker.pool import Pool
 from tests.worker.test_health import ANY_PORT, port_of
 
-from agentos.core.metrics.names import COORDINATOR, PROCESS, WORKER, Metric
+from agentos.core.metrics.names import COORDINATOR, POOL, PROCESS, WORKER, Metric
 
 
 def told(found: Scrape, metrics: tuple[Metric, ...]) -> None:
@@ -74,7 +74,7 @@ def test_a_zombie_counts_its_fenced_writes(pool: Pool) -> None:
     handle.result(20)
     assert scrape(port).total("agentos_attempts_total", kind="holds", outcome="lost") == 1
     found = scrape(port_of(coordinator))
-    told(found, (*PROCESS, *COORDINATOR))
+    told(found, (*PROCESS, *COORDINATOR, *POOL))
     assert found.value("agentos_leading") == 1
     assert found.value("agentos_reclaims_total", outcome="crashed") == 1
     assert found.value("agentos_duty_seconds_count", duty="reclaim", outcome="done") >= 1
@@ -95,3 +95,31 @@ def test_the_client_of_prometheus_is_imported_by_the_first_scrape_only(pool: Poo
     assert pool.submit("imported").result(20) is False
     scrape(port_of(worker))
     assert pool.submit("imported").result(20) is True
+
+
+def test_the_leader_tells_of_the_whole_pool_and_nobody_else_does(pool: Pool) -> None:
+    """What it counted: two items that nobody can run yet, and a transaction that somebody forgot."""
+    for _ in range(2):
+        pool.submit("works")
+    with psycopg.connect(pool.dsn) as forgotten:
+        forgotten.execute("SELECT 1")
+        leader = pool.coordinator(*ANY_PORT, ttl=15)
+        leader.until_said('"leading"')
+        found = until(lambda: (s := scrape(port_of(leader))).all("agentos_items", ()) and s)
+    assert found
+    lane = {"queue": "default", "kind": "works", "version": "0"}
+    assert found.value("agentos_items", place="ready", **lane) == 2
+    assert found.value("agentos_items", place="held", **lane) == 0
+    assert 0 < found.value("agentos_oldest_ready_seconds", **lane) < 120
+    assert found.value("agentos_ended_items_total", outcome="completed", **lane) == 0
+    assert found.value("agentos_statistics_age_seconds") < 60
+    assert found.value("agentos_unroutable_lanes") == 1
+    assert found.value("agentos_workers", state="alive") == 0
+    assert found.value("agentos_open_doubts") == 0
+    assert found.value("agentos_partitions_ahead_days", table="outcomes") == 7
+    assert found.value("agentos_oldest_transaction_seconds") > 0
+    assert found.value("agentos_horizon_age_transactions") >= 0
+    waits = pool.coordinator(*ANY_PORT, ttl=15)
+    other = scrape(port_of(waits))
+    assert other.value("agentos_leading") == 0
+    assert other.all("agentos_items", ()) == other.all("agentos_workers", ()) == []

@@ -55,12 +55,18 @@ class Coordinator:
         if self.health_port is None:
             yield
             return
-        figures = Figures((*names.PROCESS, *names.COORDINATOR), lambda: coordinator_readings(self._pulse))
+        figures = Figures(
+            (*names.PROCESS, *names.COORDINATOR, *names.POOL),
+            lambda: coordinator_readings(self._pulse),
+            self._pulse.look,
+        )
         async with HealthServer(self._pulse.live, self._pulse.ready, figures).listening(self.health_port) as port:
             log.info("health", port=port, paths=PATHS)
             ticking = asyncio.create_task(self._pulse.tick())
-            yield
-            ticking.cancel()
+            try:
+                yield
+            finally:
+                ticking.cancel()
 
     async def _work_until_stopped(self) -> None:
         work = asyncio.create_task(self._work())

@@ -105,8 +105,8 @@ async def _insist(db: AsyncDatabase, item_ids: frozenset[int]) -> tuple[Reclaime
 
 def _tell(taken: list[Reclaimed]) -> None:
     log.info(
-        "leases reclaimed", count=len(taken), items=[lease.item_id for lease in taken[:20]],
-        workers=sorted({lease.worker_id for lease in taken}),
+        "leases reclaimed", count=len(taken), item_ids=[lease.item_id for lease in taken[:20]],
+        worker_ids=sorted({lease.worker_id for lease in taken}),
     )  # fmt: skip
     for lease in taken:
         counts.reclaims.add("quarantined" if lease.quarantined else "crashed" if lease.crashes else "ready")
@@ -136,7 +136,7 @@ async def repair(db: AsyncDatabase) -> int:
     await db.run(workers.forget_workers())
     await db.run(blobs.collect_blobs())
     if woken := await db.run(waits.repair_waits()):
-        log.warning("waits were over and nobody had said so", items=woken[:20])
+        log.warning("waits were over and nobody had said so", item_ids=woken[:20])
         await db.run(workers.wake(await db.run(coordinator.queues_of(woken))))
     if repaired := await db.run(workers.repair()):
         log.warning("tasks repaired", count=repaired)

@@ -46,7 +46,7 @@ class Leadership:
     def lose(self, why: str) -> None:
         """Stop leading; nothing happens if it did not lead."""
         if self.leading:
-            log.warning("not leading any more", why=why)
+            log.warning("not leading any more", reason=why)
             self._leading.clear()
 
     async def resign(self, db: AsyncDatabase) -> None:

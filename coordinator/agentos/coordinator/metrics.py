@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 
 def coordinator_readings(pulse: "Pulse") -> Iterable[Reading]:
-    """Now. Nothing here asks the database."""
+    """Now."""
     yield from process_readings("coordinator", connected=pulse.database, loop_lag_s=pulse.lag_s)
     yield Reading(names.LEADING, pulse.leading)
     yield from of_histograms(names.DUTY_SECONDS, counts.duties)
     for duty, age_s in pulse.duty_ages().items():
         yield Reading(names.DUTY_AGE, age_s, (duty,))
     yield from of_counter(names.RECLAIMS, counts.reclaims)
+    if pulse.leading:
+        yield from pulse.observed.readings()

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from agentos.coordinator.leadership import Leadership
+from agentos.coordinator.observed import Observed
 from agentos.core.health import SchemaLook, Verdict
 from agentos.store.connect import AsyncDatabase
 from agentos.store.counts import counts
@@ -23,6 +24,7 @@ class Pulse:
     stopping: bool = False
     db: AsyncDatabase | None = None
     leadership: Leadership | None = None
+    observed: Observed = field(default_factory=Observed)
     _ticked_at: float = field(default_factory=time.monotonic)
     _done_at: dict[str, float] = field(default_factory=dict)
     _look: SchemaLook = field(default_factory=SchemaLook)
@@ -39,7 +41,7 @@ class Pulse:
 
     def did(self, duty: str, took_s: float, *, failed: bool = False) -> None:
         """A duty was run."""
-        counts.duties.of(duty, "failed" if failed else "done").observe(took_s)
+        counts.duties.observe(took_s, duty, "failed" if failed else "done")
         if not failed:
             self._done_at[duty] = time.monotonic()
 
@@ -56,6 +58,11 @@ class Pulse:
     def duty_ages(self) -> dict[str, float]:
         """Seconds since each duty was last done; of one that does not lead: nothing."""
         return {duty: time.monotonic() - at for duty, at in self._done_at.items()} if self.leading else {}
+
+    async def look(self) -> None:
+        """At the whole pool, as its leader tells it."""
+        if self.leading:
+            await self.observed.look(self.db)
 
     def live(self) -> Verdict:
         """Whether a loop came round lately, or at least began less than LIVE_S seconds ago."""

@@ -14,11 +14,13 @@ from agentos.store.calls.items import Fence
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A held item: the fence that proves it, its task, and which claim of the item this is."""
+    """A held item: the fence that proves it, its task, which claim of the item this is; and, for logs, what it is."""
 
     fence: Fence
     task_id: str
     attempt: int
+    queue: str = ""
+    kind: str = ""
 
 
 current_lease: ContextVar[Lease | None] = ContextVar("agentos_lease", default=None)

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
+from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
 import structlog
@@ -23,6 +24,7 @@ from agentos.store.redact import redact as redact  # noqa: PLC0414  one module, 
 from agentos.store.settings import LogFormat, LogLevel
 
 _FIELDS = "agentos_fields"
+_NO_LEASE: ContextVar[Any] = ContextVar("no_lease", default=None)
 _LIMIT = 16_384  # characters of one text in one line: enough for a long traceback, too few to fill a disk
 _CHATTY = ("asyncio", "docker", "httpcore", "httpx", "urllib3")
 # A terminal obeys control characters, and what a model wrote may hold some.
@@ -72,12 +74,14 @@ def configure_logs(format: LogFormat = "auto", level: LogLevel = "info", stream:
 
 
 def bind_item(
-    *, task_id: str, item_id: int | str, attempt: int, worker_id: int | str
+    *, task_id: str, item_id: int | str, attempt: int, worker_id: int | str, **more: str
 ) -> AbstractContextManager[Mapping[str, Any]]:
     """Inside `with bind_item(...)`, every log line of this thread or asyncio task names the item it is about."""
     return cast(
         AbstractContextManager[Mapping[str, Any]],
-        structlog.contextvars.bound_contextvars(task_id=task_id, item_id=item_id, attempt=attempt, worker_id=worker_id),
+        structlog.contextvars.bound_contextvars(
+            task_id=task_id, item_id=item_id, attempt=attempt, worker_id=worker_id, **more
+        ),
     )
 
 
@@ -111,6 +115,7 @@ def _formatter(*processors: Processor) -> ProcessorFormatter:
     return ProcessorFormatter(
         foreign_pre_chain=[
             structlog.contextvars.merge_contextvars,
+            _about_lease,
             _traced,
             ExtraAdder(),
             _from_record,
@@ -129,6 +134,24 @@ def _to_record(_: WrappedLogger, __: str, event: EventDict) -> dict[str, Any]:
         text = text % event["positional_args"] if "positional_args" in event else text
         event.pop("positional_args", None)
     return {"msg": text, "extra": {_FIELDS: event}, **kept}
+
+
+def _about_lease(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Which item's handler said it: looked up here, so that no attempt pays for binding what it may never log."""
+    module: Any = sys.modules.get("agentos.core.lease")
+    lease = getattr(module, "current_lease", _NO_LEASE).get()
+    if lease is not None:
+        fence = lease.fence
+        about = {
+            "task_id": lease.task_id,
+            "item_id": fence.item_id,
+            "attempt": lease.attempt,
+            "worker_id": fence.worker_id,
+        }
+        about |= {"queue": lease.queue, "kind": lease.kind} if lease.kind else {}
+        for name, value in about.items():
+            event.setdefault(name, value)
+    return event
 
 
 def _traced(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -160,5 +183,5 @@ def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 _TO_RECORD: list[Processor] = [
-    structlog.stdlib.filter_by_level, structlog.contextvars.merge_contextvars, _traced, _to_record
+    structlog.stdlib.filter_by_level, structlog.contextvars.merge_contextvars, _about_lease, _traced, _to_record
 ]  # fmt: skip

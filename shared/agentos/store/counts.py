@@ -42,13 +42,15 @@ class Histograms:
         self._bounds = bounds
         self.by_labels: dict[Labels, Histogram] = {}
 
-    def of(self, *labels: str) -> Histogram:
-        """The histogram of these labels; from one thread."""
-        found = self.by_labels.get(labels)
-        if found is None:
-            key = labels if len(self.by_labels) < MOST_SERIES else (OTHER,) * len(labels)
-            found = self.by_labels.setdefault(key, Histogram(self._bounds))
-        return found
+    def observe(self, value: float, *labels: str) -> None:
+        """One more, in seconds; from one thread. Written out: once for every attempt there is."""
+        found = self.by_labels.get(labels) or self._new(labels)
+        found.counts[bisect_left(found.bounds, value)] += 1
+        found.total += value
+
+    def _new(self, labels: Labels) -> Histogram:
+        key = labels if len(self.by_labels) < MOST_SERIES else (OTHER,) * len(labels)
+        return self.by_labels.setdefault(key, Histogram(self._bounds))
 
 
 class Counter:

@@ -106,7 +106,7 @@ class Execution:
             raise TaskCancelled("the task was cancelled before it ran")
         if isinstance(item.payload, InvalidValue):
             raise item.payload
-        lease = Lease(item.fence(attempt.worker_id), item.task_id, item.attempt)
+        lease = Lease(item.fence(attempt.worker_id), item.task_id, item.attempt, item.queue, item.kind)
         if (attempt.take_pause() or item.paused) and await self._db.run(items.park_paused(lease.fence)):
             raise Parked
         handler = self.handler(item.kind)
@@ -177,7 +177,10 @@ class Execution:
 
     async def _unfinished(self, attempt: Attempt, exc: BaseException) -> None:
         item = attempt.item
-        with bind_item(task_id=item.task_id, item_id=item.item_id, attempt=item.attempt, worker_id=attempt.worker_id):
+        with bind_item(
+            task_id=item.task_id, item_id=item.item_id, attempt=item.attempt, worker_id=attempt.worker_id,
+            queue=item.queue, kind=item.kind,
+        ):  # fmt: skip
             if isinstance(exc, Parked) or attempt.stop is Stop.PARKED:
                 log.info("parked: it waits as a row")
                 _count(attempt, "parked")
@@ -246,7 +249,7 @@ class Execution:
 def _count(attempt: Attempt, outcome: str, exc: BaseException | None = None) -> None:
     if attempt.span is not None:
         attempt.span.end(outcome, exc)
-    counts.attempts.of(attempt.item.kind, outcome).observe(monotonic() - attempt.began)
+    counts.attempts.observe(monotonic() - attempt.began, attempt.item.kind, outcome)
 
 
 def _end_later(attempt: Attempt, after_s: float) -> None:

@@ -21,7 +21,7 @@ abandoned: set["asyncio.Task[Any]"] = set()
 
 def leave_alone(handler: "asyncio.Task[Any]", grace_s: float) -> None:
     """It was told to end and does not: the process goes on, and ends, without it."""
-    log.error("the handler does not end when it is cancelled; left to itself", seconds=grace_s)
+    log.error("the handler does not end when it is cancelled; left to itself", grace_s=grace_s)
     abandoned.add(handler)
     handler.add_done_callback(_gone)
 

@@ -87,7 +87,7 @@ class Vitals:
         while not self._stop.wait(min(self._limit_s / 4, LOOK_S)):
             stands_s = self.loop_age_s
             if stands_s > self._limit_s:
-                log.error("the event loop is blocked; interrupting the handler", seconds=round(stands_s, 1))
+                log.error("the event loop is blocked; interrupting the handler", lag_s=round(stands_s, 1))
                 signal.pthread_kill(main, signal.SIGUSR1)
             elif self.behind is not None and stands_s > PATIENCE_S and self.behind.waits:
                 signal.pthread_kill(main, signal.SIGUSR1)

@@ -3,7 +3,7 @@ asked for, in a thread: neither memory nor the start of a worker pays for it bef
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Optional
 
@@ -20,11 +20,15 @@ class Figures:
 
     metrics: tuple[Metric, ...]
     read: Callable[[], Iterable[Reading]]
+    look: Callable[[], Awaitable[None]] | None = None
+    """Awaited before each read, for what has to be asked elsewhere."""
     _page: Optional["Page"] = None
     _making: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def text(self) -> str:
         """The page now."""
+        if self.look is not None:
+            await self.look()
         async with self._making:
             page = self._page
             if page is None:

@@ -87,4 +87,29 @@ RECLAIMS = _counter(
 
 COORDINATOR = (LEADING, DUTY_SECONDS, DUTY_AGE, RECLAIMS)
 
-METRICS = (*PROCESS, *WORKER, *COORDINATOR)
+# -- of the pool, by the coordinator that leads
+ITEMS = _gauge(
+    "items", "items by where they are: ready, held, scheduled or waiting", "queue", "kind", "version", "place"
+)
+OLDEST_READY = _gauge(
+    "oldest_ready_seconds", "age of the item that is claimed next; 0: none is ready", "queue", "kind", "version"
+)
+ENDED_ITEMS = _counter(
+    "ended_items",
+    "items that ended: completed, failed, quarantined, cancelled or skipped",
+    "queue", "kind", "version", "outcome",
+)  # fmt: skip
+STATISTICS_AGE = _gauge("statistics_age_seconds", "since the three above were counted")
+WORKERS = _gauge("workers", "workers that are alive, draining, or late: no beat within their TTL", "state")
+UNROUTABLE = _gauge("unroutable_lanes", "queues, kinds and versions with ready items that no living worker runs")
+OPEN_DOUBTS = _gauge("open_doubts", "calls in doubt, and changed programs, that wait for a person; at most 1000")
+PARTITIONS_AHEAD = _gauge("partitions_ahead_days", "whole days ahead for which there are partitions", "table")
+OLDEST_TRANSACTION = _gauge("oldest_transaction_seconds", "age of the oldest open transaction; 0: none")
+HORIZON_AGE = _gauge("horizon_age_transactions", "how far behind the oldest snapshot is: dead rows stay so long")
+
+POOL = (
+    ITEMS, OLDEST_READY, ENDED_ITEMS, STATISTICS_AGE, WORKERS, UNROUTABLE, OPEN_DOUBTS, PARTITIONS_AHEAD,
+    OLDEST_TRANSACTION, HORIZON_AGE,
+)  # fmt: skip
+
+METRICS = (*PROCESS, *WORKER, *COORDINATOR, *POOL)

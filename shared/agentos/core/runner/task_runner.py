@@ -162,7 +162,7 @@ class TaskRunner:
 
     def _run_item(self, task: TaskRow, item: ClaimedItem) -> None:
         """One attempt at an item, and what is written about its end."""
-        lease = Lease(item.fence(self._turns.worker_id), item.task_id, item.attempt)
+        lease = Lease(item.fence(self._turns.worker_id), item.task_id, item.attempt, item.queue, item.kind)
         with holding(lease):
             try:
                 if item.cancelled:
@@ -172,9 +172,9 @@ class TaskRunner:
                 output = self._execute_stage(task, item)
                 drive(self._db, ending.complete(lease.fence, canonical_text(output, what="result")))
             except (LeaseLost, WorkerDead) as lost:
-                log.warning("lease lost; another process goes on with the item", item=item.key, error=lost.message)
+                log.warning("lease lost; another process goes on with the item", key=item.key, error=lost.message)
             except Parked:
-                log.info("parked: it waits for a person", item=item.key)
+                log.info("parked: it waits for a person", key=item.key)
             except DatabaseUnavailable:
                 self._give_back(lease)
                 raise
@@ -189,7 +189,7 @@ class TaskRunner:
             became = drive(self._db, ending.fail(lease.fence, exc))
         except LeaseLost:
             became = "somebody else's"
-        log.warning("attempt failed", item=item.key, error=str(exc), item_became=became)
+        log.warning("attempt failed", key=item.key, error=str(exc), error_type=type(exc).__name__, item_became=became)
 
     def _give_back(self, lease: Lease) -> None:
         """Interrupted, or the database went away: the item is free at once, and nothing is charged."""

@@ -61,7 +61,7 @@ def _exporter_asked_for() -> str | None:
     if named in ("otlp", "console"):
         return named
     if named:
-        log.warning("OTEL_TRACES_EXPORTER is none that agentos knows", error=named, fix="use otlp, console or none")
+        log.warning("OTEL_TRACES_EXPORTER is none that agentos knows", value=named, fix="use otlp, console or none")
         return None
     return "otlp" if any(os.environ.get(name) for name in _ENDPOINTS) else None
 
@@ -75,4 +75,4 @@ def flush(timeout_s: float = FLUSH_S) -> None:
     sending.start()
     sending.join(timeout_s)
     if sending.is_alive():
-        log.warning("the last spans are lost: the collector does not answer", seconds=timeout_s)
+        log.warning("the last spans are lost: the collector does not answer", timeout_s=timeout_s)

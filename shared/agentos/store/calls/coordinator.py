@@ -1,6 +1,7 @@
 """What the coordinator asks beside the transitions of `workers`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agentos.store.calls.workers import Reclaimed
 from agentos.store.run import Call
@@ -27,3 +28,23 @@ def queues_of(item_ids: Sequence[int]) -> Call[tuple[str, ...]]:
     return Call(
         "SELECT agentos.queues_of($1::bigint[]) AS queues", (list(item_ids),), lambda rows: tuple(rows[0]["queues"])
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """The whole pool at a glance. `horizon_age`: in transactions; `unroutable`: lanes; `open_doubts`: at most 1000;
+    `alive`, `draining`, `late`: workers.
+    """
+
+    oldest_transaction_s: float
+    horizon_age: int
+    unroutable: int
+    open_doubts: int
+    alive: int
+    draining: int
+    late: int
+
+
+def observations() -> Call[Observations]:
+    """What metrics tell of the pool beside the statistics. Looks at workers, lanes and sessions, never at items."""
+    return Call("SELECT * FROM agentos.observations()", (), lambda rows: Observations(**dict(rows[0])))
