@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 
 import agentos.store.calls
-from agentos.store.migrate import SQL, engine_sql
+from agentos.store.grants import SQL
+from agentos.store.migrate import engine_sql
 
 GOLDEN = Path(__file__).parents[1] / "sql_surface.txt"
 LONGEST = 40

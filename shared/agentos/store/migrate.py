@@ -7,28 +7,21 @@ database and a crash leaves what was there before.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from agentos.store import roles
 from agentos.store.engine import in_place, parts, record
 from agentos.store.errors import DatabaseTooOld, SchemaIncomplete, SchemaMissing, SchemaTooNew
+from agentos.store.grants import SQL
 from agentos.store.run import raise_mapped
 from agentos.store.schema import in_schema, schema
-
-_PACKAGED = files("agentos.store") / "sql"
-_CHECKOUT = Path(__file__).parents[3] / "sql"
-
-SQL: Traversable = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
-"""The directory of the .sql files: `agentos/store/sql` in a wheel, `sql/` in a checkout."""
 
 OLDEST_SERVER = 15
 LOCK_WAIT = "10s"
 _BOOTSTRAP = """
-CREATE SCHEMA IF NOT EXISTS agentos;
 CREATE TABLE IF NOT EXISTS agentos.migrations (
     version integer PRIMARY KEY, name text NOT NULL, digest text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp());
@@ -66,11 +59,12 @@ class SchemaState:
 
 @dataclass(frozen=True, slots=True)
 class MigrationReport:
-    """What `migrate` did: names of the migrations applied, whether the functions were re-applied."""
+    """What `migrate` did: names of the migrations applied, whether the functions were re-applied, the roles made."""
 
     applied: tuple[str, ...]
     functions: bool
     version: int
+    roles: tuple[str, ...] = ()
 
 
 def _sql_files(folder: str) -> Iterable[Traversable]:
@@ -115,10 +109,25 @@ def schema_state(conn: psycopg.Connection[Any]) -> SchemaState:
         return SchemaState(None, None)
     if not (has_migrations and has_engine):
         return SchemaState(0, None)
-    applied: dict[int, str] = dict(conn.execute(in_schema("SELECT version, digest FROM agentos.migrations")).fetchall())
-    engine = conn.execute(in_schema("SELECT digest FROM agentos.engine")).fetchone()
+    applied, engine = _applied(conn)
     altered = tuple(m.name for m in migrations() if applied.get(m.version, m.digest) != m.digest)
-    return SchemaState(max(applied, default=0), engine[0] if engine else None, altered)
+    return SchemaState(max(applied, default=0), engine, altered)
+
+
+def _applied(conn: psycopg.Connection[Any]) -> tuple[dict[int, str], str | None]:
+    """The digests of the migrations, and of the functions: from the tables, or by a function that may read them."""
+    told = conn.execute(
+        in_schema(
+            "SELECT has_table_privilege('agentos.migrations', 'SELECT'),"
+            " to_regprocedure('agentos.applied_schema()') IS NOT NULL"
+        )
+    ).fetchone()
+    if told == (False, True):
+        rows = conn.execute(in_schema("SELECT version, digest, engine FROM agentos.applied_schema()")).fetchall()
+        return {row[0]: row[1] for row in rows}, rows[0][2] if rows else None
+    engine = conn.execute(in_schema("SELECT digest FROM agentos.engine")).fetchone()
+    applied = conn.execute(in_schema("SELECT version, digest FROM agentos.migrations")).fetchall()
+    return dict(applied), engine[0] if engine else None
 
 
 def check_schema(conn: psycopg.Connection[Any]) -> None:
@@ -158,8 +167,10 @@ def check_schema(conn: psycopg.Connection[Any]) -> None:
         )
 
 
-def migrate(conn: psycopg.Connection[Any]) -> MigrationReport:
+def migrate(conn: psycopg.Connection[Any], *, role_prefix: str | None = None) -> MigrationReport:
     """Bring the schema to this version; does nothing when it is there. `conn` must be in autocommit.
+
+    `role_prefix`: also make the five roles, their names beginning with it; a schema that has them keeps them.
 
     Raises SchemaTooNew: if a newer agentos migrated it. MissingPrivilege: if the role may not create the schema.
     Raises DatabaseBusy: if a transaction that reads from it does not end within 10 s. SchemaIncomplete: if there are
@@ -168,10 +179,10 @@ def migrate(conn: psycopg.Connection[Any]) -> MigrationReport:
     check_server(conn)
     known = migrations()
     try:
-        if schema_state(conn) == SchemaState(known[-1].version, engine_digest()):
+        if role_prefix is None and schema_state(conn) == SchemaState(known[-1].version, engine_digest()):
             return MigrationReport((), functions=False, version=known[-1].version)
         with conn.transaction():
-            return _apply(conn, known)
+            return _apply(conn, known, role_prefix)
     except psycopg.errors.DuplicateTable as exc:
         raise SchemaIncomplete(
             f"the schema {schema()} has tables, and no record of the migration that made them: "
@@ -182,11 +193,16 @@ def migrate(conn: psycopg.Connection[Any]) -> MigrationReport:
         raise_mapped(exc)
 
 
-def _apply(conn: psycopg.Connection[Any], known: tuple[Migration, ...]) -> MigrationReport:
+def _apply(conn: psycopg.Connection[Any], known: tuple[Migration, ...], role_prefix: str | None) -> MigrationReport:
     conn.execute(in_schema("SELECT pg_advisory_xact_lock(hashtextextended('agentos.migrate', 0))"))
     # After that lock, which others may hold for long. A DDL statement that waits makes everybody behind it wait.
     conn.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_WAIT,))
     conn.execute("SET LOCAL client_min_messages = warning")
+    prefix = roles.prefix_of(conn)
+    if prefix is not None:
+        roles.act_as_owner(conn, prefix)
+    elif conn.execute(in_schema("SELECT to_regnamespace('agentos')")).fetchone() == (None,):
+        conn.execute(in_schema("CREATE SCHEMA agentos;"))  # IF NOT EXISTS would need the right to create one
     conn.execute(in_schema(_BOOTSTRAP))
     state = schema_state(conn)  # again, under the lock
     done = state.version or 0
@@ -203,7 +219,21 @@ def _apply(conn: psycopg.Connection[Any], known: tuple[Migration, ...]) -> Migra
     if functions := state.engine_digest != digest:
         _apply_engine(conn, digest)
     conn.execute(in_schema("SELECT agentos.ensure_partitions()"))
-    return MigrationReport(tuple(m.name for m in pending), functions, known[-1].version)
+    names = _with_roles(conn, prefix, role_prefix)
+    return MigrationReport(tuple(m.name for m in pending), functions, known[-1].version, names)
+
+
+def _with_roles(conn: psycopg.Connection[Any], prefix: str | None, wanted: str | None) -> tuple[str, ...]:
+    """Last, when everything there is to own and to grant is there."""
+    names: tuple[str, ...] = ()
+    if wanted is not None:
+        conn.execute("SET LOCAL ROLE NONE")
+        names = roles.create_roles(conn, wanted)
+        prefix = wanted
+    if prefix is not None:
+        roles.act_as_owner(conn, prefix)
+        roles.apply_grants(conn, prefix)
+    return names
 
 
 def _apply_engine(conn: psycopg.Connection[Any], digest: str) -> None:

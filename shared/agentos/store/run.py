@@ -30,6 +30,7 @@ from agentos.store.errors import (
     TransportRefused,
     from_sqlstate,
 )
+from agentos.store.grants import fix_of
 from agentos.store.schema import in_schema
 from agentos.store.transport import refusal
 
@@ -230,6 +231,8 @@ def raise_mapped(exc: BaseException) -> NoReturn:
             hint="check that it runs and can be reached; what was asked may or may not have happened",
         ) from exc
     message, hint, detail = _texts(exc)
+    if code == "42501":
+        raise MissingPrivilege(message, hint=hint or fix_of(message), detail=detail) from exc
     if mapped := from_sqlstate(code, message, hint, detail):
         if isinstance(mapped, LeaseLost):
             counts.fenced_writes.add()

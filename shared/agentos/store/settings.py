@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     evidence_urls: Annotated[tuple[str, ...], NoDecode] = ()
     """URLs below which evidence may name files, joined by commas: `s3://bucket/prefix`. The artifact store is always
     one; default: no other."""
+    evidence_role: str | None = None
+    """Role under which evidence reads rows in Postgres (SET LOCAL ROLE); default: the login's own."""
     evidence_timeout_s: Seconds = 30.0
     """Seconds that the check of a URL, or a check of the app's own, may take; then the evidence does not hold."""
     evidence_max_mb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1024.0

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 import uvloop
 
+from agentos.core.evidence.role import require_role
 from agentos.core.logs import configure_logs, get_logger
 from agentos.core.tracing import setup as tracing
 from agentos.store.connect import open_target
@@ -113,6 +114,7 @@ def _require_known(kinds: list[str]) -> None:
 
 async def _serve(options: Options, *, may_migrate: bool) -> None:
     target = await asyncio.to_thread(open_target, options.settings, may_migrate=may_migrate)
+    await asyncio.to_thread(require_role, target.dsn)
     process = Worker(options, target)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

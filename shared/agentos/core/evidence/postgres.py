@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow, tuple_row
 
 from agentos.core.evidence.claim import Evidence
+from agentos.core.evidence.role import take_role
 from agentos.core.evidence.rows import TIMEOUT_S, RowClaim, shown
 from agentos.core.evidence.verdict import Refuted
 from agentos.core.evidence.world import World
@@ -80,6 +81,7 @@ def _reading(connection: psycopg.Connection[Any]) -> Iterator[tuple[psycopg.Curs
     # A cursor of this class binds on the server, whatever cursor the connection makes by itself.
     with connection.transaction(force_rollback=True), psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
         first = cursor.execute(_BEGIN, timeout).fetchone()
+        take_role(cursor)
         yield cursor, first[0] if first else []
 
 

@@ -73,7 +73,7 @@ class ItemRow:
 
 
 _TASK: LiteralString = (
-    "SELECT task_id, kind, title, queue, status, reason, payload::text, created_at, finished_at FROM agentos.tasks"
+    "SELECT task_id, kind, title, queue, status, reason, payload::text, created_at, finished_at FROM "
 )
 
 
@@ -222,7 +222,7 @@ def task_progress(task_id: str) -> Call[TaskProgress]:
 def get_task(task_id: str) -> Call[TaskRow | None]:
     """The task, or None."""
     return Call(
-        _TASK + " WHERE task_id = $1::text",
+        _TASK + "agentos.read_task($1::text)",
         (task_id,),
         lambda rows: _task(rows[0]) if rows else None,
     )
@@ -231,7 +231,7 @@ def get_task(task_id: str) -> Call[TaskRow | None]:
 def list_tasks(limit: int = 50, status: str | None = None) -> Call[tuple[TaskRow, ...]]:
     """The newest tasks, newest first."""
     return Call(
-        _TASK + " WHERE $2::text IS NULL OR status = $2::text ORDER BY created_at DESC LIMIT $1::integer",
+        _TASK + "agentos.list_tasks($1::integer, $2::text)",
         (limit, status),
         lambda rows: tuple(_task(row) for row in rows),
     )
@@ -249,7 +249,7 @@ def task_items(task_id: str) -> Call[tuple[ItemRow, ...]]:
     return Call(
         "SELECT task_id, item_id, seq, key, kind, queue, place, attempt, failures, crashes, worker_id, at, status,"
         " result::text, error::text, claimed_at, payload::text, max_attempts::integer, version"
-        " FROM agentos.task_items WHERE task_id = $1::text ORDER BY seq",
+        " FROM agentos.read_items($1::text)",
         (task_id,),
         read,
     )

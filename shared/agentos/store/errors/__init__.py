@@ -203,6 +203,4 @@ def from_sqlstate(code: str, message: str, hint: str | None, detail: str | None)
     """The error for `code`, or None when agentos has no class for it."""
     if cls := BY_SQLSTATE.get(code):
         return cls(message, hint=hint, detail=detail)
-    if code == "42501":
-        return MissingPrivilege(message, hint="grant the role what `agentos migrate --help` lists, or use another role")
     return None
