@@ -74,6 +74,11 @@ def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
             assert each["properties"].keys() == values[name].keys(), name
 
 
+def test_the_metric_that_an_hpa_asks_for_is_one_of_agentos() -> None:
+    metric = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))["hpa"]["metric"]
+    assert f"| `{metric}` |" in (ROOT / "docs" / "metrics.md").read_text("utf-8")  # which a test holds to the code
+
+
 def test_the_settings_that_the_chart_names_exist() -> None:
     named = re.findall(
         r"AGENTOS_([A-Z_]+[A-Z])\b", "".join(f.read_text("utf-8") for f in CHART.rglob("*") if f.is_file())
