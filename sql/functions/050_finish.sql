@@ -131,6 +131,21 @@ CREATE FUNCTION agentos.release(p_worker bigint, p_items bigint[], p_tokens uuid
     SELECT coalesce(array_agg(item_id), '{}') FROM ended
 $$;
 
+-- Its holder cannot work on it, through no fault of the item's: it is scheduled again, and nothing is charged. Dies the
+-- holder before the commit, the item is held as it was; after it, it is scheduled.
+CREATE FUNCTION agentos.put_off(p_worker bigint, p_item bigint, p_token uuid, p_delay_s float8, p_reason text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE v_ended agentos.ended[] := agentos.end_leases(p_worker, ARRAY[p_item], ARRAY[p_token]);
+BEGIN
+    IF cardinality(v_ended) = 0 THEN PERFORM agentos.lease_lost(p_item, p_worker); END IF;
+    INSERT INTO agentos.scheduled (item_id, run_at, lane, rank, attempt, failures, crashes)
+    SELECT e.item_id, agentos.clock() + make_interval(secs => p_delay_s), e.lane, e.rank, e.attempt, e.failures, e.crashes
+      FROM unnest(v_ended) e;
+    PERFORM agentos.count_wall(v_ended);
+    PERFORM agentos.note(w.task_id, p_item, 'put_off', e.attempt, p_worker, p_reason::json)
+       FROM unnest(v_ended) e JOIN agentos.work_items w USING (item_id);
+END $$;
+
 -- Puts off the end of a lease that has its own (LeaseManager). The worker's row comes first, as everywhere; one that is
 -- declared dead renews nothing, its leases are on their way to others.
 CREATE FUNCTION agentos.renew(p_worker bigint, p_item bigint, p_token uuid, p_lease_s float8) RETURNS timestamptz

@@ -3,11 +3,13 @@
 import json
 
 import psycopg
+import pytest
 from psycopg import sql
 from tests.drivers import Driver
 from tests.store import engine
 
-from agentos.store.calls import items, tasks, waits, workers
+from agentos.store.calls import items, tasks, timeline, waits, workers
+from agentos.store.errors import LeaseLost
 from agentos.store.run import Call
 
 
@@ -39,6 +41,20 @@ def test_an_item_claimed_as_cancelled_runs_after_all_when_its_task_was_retried_m
     assert not again.cancelled
     worker.complete(again)
     assert status_of(runner) == "completed"
+
+
+def test_an_item_that_is_put_off_is_scheduled_uncharged_under_the_fence_only(runner: Driver) -> None:
+    engine.create(runner, "task-1", {"a": []})
+    worker, other = engine.register(runner), engine.register(runner)
+    (item,) = worker.claim()
+    with pytest.raises(LeaseLost):
+        runner.run(items.put_off(other.fence(item), 60, engine.ERROR))
+    runner.run(items.put_off(worker.fence(item), 60, engine.ERROR))
+    (row,) = runner.run(tasks.task_items("task-1"))
+    assert (row.place, row.attempt, row.failures, row.crashes) == ("scheduled", 1, 0, 0)
+    with pytest.raises(LeaseLost):
+        runner.run(items.put_off(worker.fence(item), 60, engine.ERROR))
+    assert runner.run(timeline.task_events("task-1"))[-1].event == "put_off"
 
 
 def test_an_item_of_a_task_that_was_given_up_is_claimed_only_to_be_ended(runner: Driver) -> None:

@@ -112,7 +112,7 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
         },
         "lease_held": {"in": {"take", "claim_rows_at"}, "out": {"complete", "end_leases", "reclaim"}},
         "scheduled": {
-            "in": {"submit", "submit_many", "fail"},
+            "in": {"submit", "submit_many", "fail", "put_off"},
             "out": {"promote_scheduled", "end_parked", "give_up", "take_out"},
         },
         "waiting": {
@@ -147,7 +147,7 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
 
 def test_leases_are_ended_by_these_only() -> None:
     callers = {name for name, body in bodies().items() if "agentos.end_leases(" in body} - {"end_leases"}
-    assert callers == {"fail", "release", "park"}
+    assert callers == {"fail", "put_off", "release", "park"}
 
 
 def test_a_place_is_never_updated_but_for_its_counters() -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from agentos.core.logs import configure_logs
+from agentos.store.codec import show_sealed
 from agentos.store.connect import Database, Target, open_target
 from agentos.store.settings import Settings, load_settings
 
@@ -20,6 +21,7 @@ def command_settings(dsn: str | None, *, log_level: str = "warning") -> Settings
 @contextmanager
 def opened(dsn: str | None) -> Iterator[Database]:
     """The database for the block, its schema checked. Raises DatabaseUnavailable, SchemaMissing and the like."""
+    show_sealed()
     database = Database(open_target(command_settings(dsn)).dsn, max_size=2)
     try:
         yield database

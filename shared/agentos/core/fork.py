@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentos.core.doubts import wake_task
-from agentos.core.rewind import Becomes, Choices, RewoundCall, becomes, chosen
+from agentos.core.rewind import Becomes, Choices, RewoundCall, becomes, chosen, sealed_choices
 from agentos.core.task_id import new_task_id
 from agentos.store.calls.forks import ForkedCall, fork_calls, fork_task, require_forkable
 from agentos.store.calls.rewind import rewind_scope
@@ -50,7 +50,7 @@ def fork(
         yield from do(require_forkable(task_id, from_seq))
         items = (yield from do(rewind_scope(task_id, from_seq))).items
     else:
-        text = canonical_text(choices, what="choices")
+        text = canonical_text(sealed_choices(choices), what="choices")
         items = yield from do(
             fork_task(task_id, from_seq, made, text, outputs=not new_outputs, by=by or getpass.getuser())
         )

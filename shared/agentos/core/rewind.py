@@ -11,6 +11,7 @@ from agentos.store.calls.rewind import RecordedEffect, rewind_calls, rewind_scop
 from agentos.store.canonical import canonical_text, loads
 from agentos.store.errors import InvalidInput
 from agentos.store.run import Flow, do
+from agentos.store.sealed_items import seal_field
 
 Becomes = Literal["carried_over", "replayed", "runs_again", "in_doubt", "executed_again", "stubbed", "waits_again"]
 Choices = dict[str, dict[str, Any]]
@@ -59,7 +60,7 @@ def rewind(
     scope = yield from do(rewind_scope(task_id, to))
     items = scope.items
     if not dry_run:
-        text = canonical_text(choices, what="choices")
+        text = canonical_text(sealed_choices(choices), what="choices")
         items = yield from do(rewind_task(task_id, to, text, by or getpass.getuser()))
         yield from wake_task(task_id)
     told = tuple(RewoundCall(each, becomes(each, choices)) for each in calls)
@@ -98,6 +99,11 @@ def _check(named: list[str], called: set[str], to: int) -> None:
                 f"no call of {tool!r} is recorded after checkpoint {to}",
                 hint=f"called were: {', '.join(sorted(called)) or 'none'}",
             )
+
+
+def sealed_choices(choices: Choices) -> dict[str, Any]:
+    """As they are sent: what stubs return is an output."""
+    return {tool: seal_field(choice, "result") for tool, choice in choices.items()}
 
 
 def becomes(call: RecordedEffect, choices: Choices) -> Becomes:

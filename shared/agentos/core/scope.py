@@ -34,6 +34,7 @@ from agentos.store.canonical import canonical, canonical_text, loads
 from agentos.store.counts import counts
 from agentos.store.errors import CallBeforeCheckpoint, InvalidCheckpointType, UnknownTool
 from agentos.store.run import Flow, do, invoke
+from agentos.store.sealed_items import seal_payloads
 
 CHECKPOINT_TYPES = (
     "iteration_start", "iteration_end", "tool_executed", "llm_response", "approval_point", "state_transition",
@@ -233,7 +234,7 @@ class ItemScope:
 
     def expand(self, new_items: Sequence[Mapping[str, Any]]) -> Flow[int]:
         """Add items to this item's task, under its fence. Saying the same again adds nothing."""
-        return (yield from do(items.expand(self.lease.fence, canonical_text(list(new_items), what="items"))))
+        return (yield from do(items.expand(self.lease.fence, canonical_text(seal_payloads(new_items), what="items"))))
 
     def results(self) -> Flow[dict[str, Any]]:
         """The results of the items this item depends on, by key."""

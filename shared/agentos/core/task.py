@@ -18,6 +18,7 @@ from agentos.store.canonical import canonical_text
 from agentos.store.connect import Database
 from agentos.store.errors import InvalidInput, UnknownTask
 from agentos.store.pipeline import run_all
+from agentos.store.sealed_items import seal_payloads
 
 ITEMS_LIMIT = 64 * 1024 * 1024
 """Bytes of JSON that the items of one task may have together."""
@@ -108,7 +109,7 @@ class TaskManager:
                 with self._db.connection() as conn:
                     run_all(conn, chain([make()], more))
             else:
-                self._db.run(make(items=canonical_text(listed, limit=ITEMS_LIMIT, what="items")))
+                self._db.run(make(items=canonical_text(seal_payloads(listed), limit=ITEMS_LIMIT, what="items")))
         return self.get_task(task_id)
 
     def get_task(self, task_id: str) -> Task:

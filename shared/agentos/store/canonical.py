@@ -18,6 +18,7 @@ from json.encoder import encode_basestring  # in C, and escapes exactly as RFC 8
 from math import isfinite
 from typing import Any
 
+from agentos.store.codec import open_value
 from agentos.store.errors import InvalidInput, InvalidValue, ValueTooLarge
 
 PAYLOAD_LIMIT = 8 * 1024 * 1024
@@ -69,9 +70,12 @@ def loads(text: str | bytes, *, what: str = "value") -> Any:
     """The value of a JSON text (bytes: UTF-8), integers exact. Of a key given twice the last counts.
 
     Raises InvalidValue: if it is not JSON, is nested too deeply, or holds NaN, Infinity or a number such as 1e400.
+    ContentSealed: if a codec has sealed some of it, which this process does not have.
     """
     try:
-        return _DECODE(text if isinstance(text, str) else text.decode())
+        value = _DECODE(text if isinstance(text, str) else text.decode())
+        sealed = ('"$sealed"' if isinstance(text, str) else b'"$sealed"') in text  # type: ignore[operator]  # of its type
+        return open_value(value, _DECODE) if sealed else value
     except RecursionError:
         raise InvalidValue(f"{what} is nested too deeply to be read as JSON", hint="flatten it") from None
     except ValueError as error:

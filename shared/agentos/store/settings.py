@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     shell_readable: Annotated[tuple[Folder, ...], NoDecode] = ()
     """Folders below the home or another hidden folder that a command in a sandbox may read, joined by `:`."""
 
+    codec: str | None = None
+    """`module:object` of the codec that seals content before it is stored, or of a list of codecs; see store.codec."""
+
     llm_base_url: str | None = None
     """Base URL of an OpenAI-compatible endpoint, up to and including its version, as in `https://host/v1`."""
     llm_model: str | None = None

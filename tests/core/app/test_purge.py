@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg import sql
+from tests.contents import tables_with
 
 from agentos.core.app import App, Retry, TaskContext, TaskHandle
 from agentos.core.evidence import Evidence
@@ -14,10 +13,6 @@ from agentos.store.errors import TaskFailed, TaskOpen, TaskPurged, UnknownTask
 from agentos.testing import CRASH_TIMES, Pool, crash_at
 
 SECRET = "rosebud"
-TABLES = """
-    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname = 'agentos' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-"""
 
 
 @pytest.fixture
@@ -61,14 +56,8 @@ def run(app: App, pool: Pool, **payload: Any) -> TaskHandle:
 def holding(pool: Pool) -> set[str]:
     """The tables in which the secret stands; of parts of large values only those that somebody refers to."""
     with pool.database.connection() as conn:
-        found = {name for (name,) in conn.execute(TABLES).fetchall() if name != "blobs" and stands_in(conn, name)}
         kept = conn.execute("SELECT 1 FROM agentos.blobs b WHERE orphaned_at IS NULL").fetchall()
-    return found | ({"blobs"} if kept else set())
-
-
-def stands_in(conn: psycopg.Connection[Any], table: str) -> bool:
-    rows = conn.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier("agentos", table)))
-    return any(SECRET in row[0] for row in rows)
+        return tables_with(conn, SECRET) - {"blobs"} | ({"blobs"} if kept else set())
 
 
 @pytest.mark.parametrize("fail", [False, True], ids=["completed", "failed"])

@@ -25,6 +25,7 @@ from agentos.store.connect import Database
 from agentos.store.counts import counts
 from agentos.store.errors import (
     AgentOSError,
+    ContentSealed,
     DatabaseUnavailable,
     EngineReplaced,
     InvalidValue,
@@ -51,6 +52,8 @@ RESULT_LIMIT = 8 * 1024 * 1024
 SMALL_RESULT = 64 * 1024
 """Bytes of JSON that are written on the event loop; more is written in a thread."""
 WRITE_AGAIN_S = 0.2
+SEALED_AGAIN_S = 60.0
+"""An item whose content this process cannot open: a worker that can is perhaps being deployed."""
 WRITE_TRIES = 150
 AWAY_S = 0.5
 """An item that ends with "the database is away" is given back uncharged, after this pause: it may be said for ever."""
@@ -104,7 +107,7 @@ class Execution:
             raise asyncio.CancelledError
         if item.cancelled:
             raise TaskCancelled("the task was cancelled before it ran")
-        if isinstance(item.payload, InvalidValue):
+        if isinstance(item.payload, InvalidValue | ContentSealed):
             raise item.payload
         lease = Lease(item.fence(attempt.worker_id), item.task_id, item.attempt, item.queue, item.kind)
         if (attempt.take_pause() or item.paused) and await self._db.run(items.park_paused(lease.fence)):
@@ -233,6 +236,10 @@ class Execution:
             log.warning("the database was away or replaced under the handler; handed back", error=reason(exc))
             await asyncio.sleep(AWAY_S)
             return await self._give_back(attempt, fence)
+        if isinstance(exc, ContentSealed):
+            log.error("its content cannot be opened here; put off", error=reason(exc), in_s=SEALED_AGAIN_S)
+            await self._db.run(items.put_off(fence, SEALED_AGAIN_S, _error(exc)))
+            return "put_off"
         handler = self.handler(attempt.item.kind)
         decision = decide(handler.retry if handler else None, exc, attempt.item.failures)
         error = _error(exc, decision)

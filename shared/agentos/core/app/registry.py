@@ -39,6 +39,7 @@ from agentos.store.calls.budgets import with_budget
 from agentos.store.calls.doubts import Doubt, open_doubts
 from agentos.store.calls.ledger import OnDoubt
 from agentos.store.canonical import canonical_text
+from agentos.store.codec import Codec, use_codec
 from agentos.store.connect import Database
 from agentos.store.errors import ConfigInvalid, InvalidInput
 from agentos.store.joined import joined
@@ -56,8 +57,15 @@ class App:
     serve the app use their own setting.
     """
 
-    def __init__(self, *, dsn: str | None = None, prices: Mapping[str, Any] | None = None) -> None:
-        """`prices` of models, as AGENTOS_LLM_PRICES has them; for this process. Raises ConfigInvalid."""
+    def __init__(
+        self, *, dsn: str | None = None, prices: Mapping[str, Any] | None = None,
+        codec: Codec | Sequence[Codec] | None = None,
+    ) -> None:  # fmt: skip
+        """`prices` of models, as AGENTOS_LLM_PRICES has them. `codec`: seals content before it is stored; of several
+        the first, the others only open; default: AGENTOS_CODEC. Both are for this process. Raises ConfigInvalid.
+        """
+        if codec is not None:
+            use_codec(codec)
         if prices is not None:
             use_prices(prices)
         self.handlers: dict[str, Handler] = {}

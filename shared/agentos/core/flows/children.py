@@ -10,9 +10,10 @@ from agentos.core.scope import ItemScope
 from agentos.core.tracing.step import carrier
 from agentos.store.calls import waits
 from agentos.store.calls.traces import with_trace
-from agentos.store.canonical import canonical_text
+from agentos.store.canonical import canonical_text, digest
 from agentos.store.errors import ChildFailed
 from agentos.store.run import Flow
+from agentos.store.sealed_items import seal_payloads
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,12 @@ class NewChild:
         for name in ("timeout_s", "version", "deadline_s"):
             if (value := getattr(self, name)) is not None:
                 item[name] = value
-        return canonical_text([item], what="payload")
+        return canonical_text(seal_payloads([item]), what="payload")
 
 
 def spawn(scope: ItemScope, new: NewChild, key: str | None) -> Flow[Child]:
     """Raises CallBeforeCheckpoint: if an unkeyed one was made before the checkpoint this attempt resumed from."""
-    told = {"kind": new.kind, "payload": dict(new.payload)}
+    told = {"kind": new.kind, "payload_sha256": digest(dict(new.payload), what="payload")}
     identity = scope.identify("@spawn", told, key=key)
     yield from scope.refuse_if_before(identity)
     child = f"task-{identity.key[:32]}"

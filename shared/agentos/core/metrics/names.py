@@ -64,7 +64,7 @@ COMPLETE_SECONDS = _histogram("complete_seconds", "from the first handler's end 
 CHECKPOINT_SECONDS = _histogram("checkpoint_seconds", "commit of a checkpoint")
 ATTEMPTS = _counter(
     "attempts",
-    "attempts that ended: completed, retried, failed, cancelled, released, parked or lost",
+    "attempts that ended: completed, retried, failed, cancelled, released, parked, put_off or lost",
     "kind", "outcome",
 )  # fmt: skip
 ATTEMPT_SECONDS = _histogram("attempt_seconds", "from an attempt's start to its end", "kind", "outcome")

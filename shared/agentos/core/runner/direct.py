@@ -18,6 +18,7 @@ from agentos.store.canonical import canonical_text, loads
 from agentos.store.connect import Database
 from agentos.store.errors import UnknownTool
 from agentos.store.run import Flow, do, invoke
+from agentos.store.sealed_items import seal_payloads
 
 
 class DirectScope:
@@ -69,7 +70,7 @@ class DirectScope:
 
     def expand(self, new_items: Sequence[Mapping[str, Any]]) -> Flow[int]:
         """Add items to this item's task, under its fence."""
-        return (yield from do(items.expand(self._lease.fence, canonical_text(list(new_items), what="items"))))
+        return (yield from do(items.expand(self._lease.fence, canonical_text(seal_payloads(new_items), what="items"))))
 
     @property
     def fence(self) -> Fence:

@@ -15,7 +15,7 @@ from agentos.core.tool import Tool, bash
 from agentos.store.calls import items, tasks, workers
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.connect import Database
-from agentos.store.errors import InvalidInput, WorkerDead
+from agentos.store.errors import ContentSealed, InvalidInput, WorkerDead
 from agentos.store.settings import Settings
 
 log = get_logger(__name__)
@@ -84,9 +84,18 @@ class Turns:
         return Turn(False, self._db.run(tasks.task_progress(task_id)).kinds)
 
     def claim(self, task_id: str) -> ClaimedItem | None:
-        """Take the next ready item of the task. Raises WorkerDead: if the runner was away for longer than its TTL."""
+        """Take the next ready item of the task. Raises WorkerDead: if the runner was away for longer than its TTL.
+
+        Raises ContentSealed: if this process cannot open its payload; the item is given back.
+        """
         claimed = self._db.run(items.claim_task(self.worker_id, self._present.epoch, task_id, 1))
-        return claimed[0] if claimed else None
+        if not claimed:
+            return None
+        item = claimed[0]
+        if isinstance(item.payload, ContentSealed):
+            self._db.run(items.release(self.worker_id, [(item.item_id, item.token)]))
+            raise item.payload
+        return item
 
     def wait(self, task_id: str) -> bool:
         """Nothing is ready: wait for the next scheduled item. False: only a person can let the task go on."""

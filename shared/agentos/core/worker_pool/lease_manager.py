@@ -18,7 +18,7 @@ from agentos.core.worker_pool.work_item_lease import WorkItemLease
 from agentos.store.calls import items, workers
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.canonical import canonical_text
-from agentos.store.errors import InvalidInput, LeaseLost, WorkerDead
+from agentos.store.errors import ContentSealed, InvalidInput, LeaseLost, WorkerDead
 from agentos.store.run import Call, raise_mapped, run_call
 
 T = TypeVar("T")
@@ -141,9 +141,16 @@ class LeaseManager:
     def _claim(self, lease_s: float) -> ClaimedItem | None:
         identity = self._identity or self._register(lease_s)
         try:
-            return self._run(items.claim_one(identity, 0, self._kinds, lease_s))
+            return self._opened(self._run(items.claim_one(identity, 0, self._kinds, lease_s)))
         except WorkerDead:  # idle for longer than its last lease; whatever it held then has ended too
-            return self._run(items.claim_one(self._register(lease_s), 0, self._kinds, lease_s))
+            return self._opened(self._run(items.claim_one(self._register(lease_s), 0, self._kinds, lease_s)))
+
+    def _opened(self, item: ClaimedItem | None) -> ClaimedItem | None:
+        """Raises ContentSealed: if this process cannot open its payload; the item is given back."""
+        if item is not None and isinstance(item.payload, ContentSealed):
+            self._run(items.release(self._identity or 0, [(item.item_id, item.token)]))
+            raise item.payload
+        return item
 
     def _register(self, ttl_s: float) -> int:
         identity = new_worker_id()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentos.store.codec import open_body
 from agentos.store.run import Call
 
 GRACE_S = 600.0
@@ -23,7 +24,7 @@ def get_blobs(names: Sequence[str]) -> Call[dict[str, bytes]]:
     return Call(
         "SELECT * FROM agentos.get_blobs($1::text[])",
         (list(names),),
-        lambda rows: {row["sha256"]: bytes(row["body"]) for row in rows},
+        lambda rows: {row["sha256"]: open_body(bytes(row["body"])) for row in rows},
     )
 
 

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import loads
+from agentos.store.codec import codecs, seal, seal_body
 from agentos.store.run import Call
 
 Verdict = Literal["ready", "generate", "busy", "wait", "exceeded", "parked"]
@@ -87,20 +88,24 @@ def cache_begin(
         output = None if row["output"] is None else loads(row["output"])
         return CacheReply(row["verdict"], row["call_token"], output, row["generations"], row["tokens"] or 0)
 
-    kept = (
-        (request.text, list(request.parts), list(request.bodies), list(request.bodies.values())) if request else _NONE
-    )
+    kept = _sealed(request) if request else _NONE
     return Call(
         "SELECT * FROM agentos.cache_begin($1::text, $2::text, $3::bigint, $4::bigint, $5::uuid, $6::text, $7::text,"
         " $8::text, $9::text, $10::float8, $11::uuid, $12::text, $13::bigint, $14::numeric, $15::text, $16::text[],"
         " $17::text[], $18::bytea[])",
         (
             prompt.key, prompt.task_id, fence.item_id if fence else None, worker_id, fence.token if fence else None,
-            prompt.operation_type, prompt.model, prompt.prompt_sha256, prompt.preview, float(expires_s),
+            prompt.operation_type, prompt.model, prompt.prompt_sha256, "" if codecs() else prompt.preview,
+            float(expires_s),
             call_token or uuid4(), prompt.own_key, estimate.tokens, estimate.cost, *kept,
         ),
         read,
     )  # fmt: skip
+
+
+def _sealed(request: StoredRequest) -> tuple[str, list[str], list[str], list[bytes]]:
+    bodies = [seal_body(body) for body in request.bodies.values()]
+    return seal(request.text), list(request.parts), list(request.bodies), bodies
 
 
 _NONE: tuple[None, list[str], list[str], list[bytes]] = (None, [], [], [])
@@ -125,7 +130,8 @@ def cache_finish(
         "SELECT agentos.cache_finish($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid, $6::text,"
         " $7::integer, $8::integer, $9::text, $10::numeric, $11::text) AS stored",
         (
-            prompt.key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None, output,
+            prompt.key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None,
+            seal(output),
             spent.prompt_tokens, spent.completion_tokens, prompt.task_id, spent.cost, prompt.own_key,
         ),
         lambda rows: bool(rows[0]["stored"]),

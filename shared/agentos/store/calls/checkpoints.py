@@ -8,6 +8,7 @@ from uuid import UUID
 
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import loads
+from agentos.store.codec import open_text, seal, seal_body
 from agentos.store.run import Call, Together
 
 
@@ -72,7 +73,7 @@ def _rows(rows: Sequence[Any]) -> tuple[CheckpointRow, ...]:
     for row in rows:
         values = dict(row)
         text = values.pop("snapshot")
-        read.append(CheckpointRow(**{**values, "evidence": loads(values["evidence"])}, snapshot_text=text))
+        read.append(CheckpointRow(**{**values, "evidence": loads(values["evidence"])}, snapshot_text=open_text(text)))
     return tuple(read)
 
 
@@ -87,8 +88,8 @@ def commit_checkpoint(new: NewCheckpoint, fence: Fence | None, worker_id: int | 
         " $8::text, $9::integer, $10::text, $11::text, $12::uuid)",
         (
             new.task_id, new.item_id, fence.worker_id if fence else worker_id, fence.token if fence else None,
-            new.checkpoint_type, new.snapshot, new.snapshot_sha256, new.evidence, new.ordinal, new.host, new.workspace,
-            new.step_id,
+            new.checkpoint_type, seal(new.snapshot), new.snapshot_sha256, new.evidence, new.ordinal, new.host,
+            new.workspace,            new.step_id,
         ),
         _committed,
         Together(
@@ -109,7 +110,7 @@ def commit_parted(
     return Call(
         "SELECT * FROM agentos.commit_parted($1::text, $2::bigint, $3::bigint, $4::uuid, $5::text, $6::text, $7::text,"
         " $8::text, $9::integer, $10::text, $11::text, $12::uuid, $13::text[], $14::text[], $15::bytea[])",
-        (*call.args, list(names), list(bodies), list(bodies.values())),
+        (*call.args, list(names), list(bodies), [seal_body(body) for body in bodies.values()]),
         call.read,
     )
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from agentos.store.calls.items import Fence
 from agentos.store.calls.ledger import CallIdentity
 from agentos.store.canonical import loads
+from agentos.store.codec import seal_optional
 from agentos.store.run import Call
 
 Sort = Literal["call", "program"]
@@ -68,7 +69,7 @@ def resolve_doubt(
     """
     return Call(
         "SELECT agentos.resolve_doubt($1::text, $2::uuid, $3::text, $4::text, $5::integer, $6::text) AS became",
-        (task_id, doubt_id, answer, result, exit_code, by),
+        (task_id, doubt_id, answer, seal_optional(result), exit_code, by),
         lambda rows: str(rows[0]["became"]),
     )
 

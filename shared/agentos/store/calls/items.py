@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from agentos.store.canonical import loads
-from agentos.store.errors import InvalidValue
+from agentos.store.codec import seal
+from agentos.store.errors import ContentSealed, InvalidValue
 from agentos.store.run import Call
 
 
@@ -24,7 +25,7 @@ class ClaimedItem(NamedTuple):
     """A work item that is held now. `attempt` counts claims, `failures` raises, `crashes` lost processes.
 
     A tuple, its fields in the order of the type agentos.claimed: as a frozen dataclass each cost 6 us, of 30 in all.
-    `payload`: an InvalidValue in place of one that cannot be read.
+    `payload`: an InvalidValue in place of one that cannot be read, a ContentSealed of one that cannot be opened.
     """
 
     item_id: int
@@ -81,7 +82,7 @@ def _payload(text: str) -> Any:
     """One that Postgres took and Python cannot read (1e400, written past this API) must not fail a whole claim."""
     try:
         return loads(text, what="payload")
-    except InvalidValue as unreadable:
+    except (InvalidValue, ContentSealed) as unreadable:
         return unreadable
 
 
@@ -119,7 +120,7 @@ def turn(
             epoch,
             [i for i, _, _ in done],
             [t for _, t, _ in done],
-            [r for _, _, r in done],
+            [seal(r) for _, _, r in done],
             list(lanes),
             limit,
             list(solo),
@@ -156,7 +157,7 @@ def complete(worker_id: int, items: Sequence[tuple[int, UUID, str]]) -> Call[fro
     """Complete many items in one commit: (item_id, token, result as JSON text). Returns the ids fenced off."""
     return Call(
         "SELECT agentos.complete($1::bigint, $2::bigint[], $3::uuid[], $4::text[]) AS fenced",
-        (worker_id, [i for i, _, _ in items], [t for _, t, _ in items], [r for _, _, r in items]),
+        (worker_id, [i for i, _, _ in items], [t for _, t, _ in items], [seal(r) for _, _, r in items]),
         lambda rows: frozenset(rows[0]["fenced"]),
     )
 
@@ -181,6 +182,18 @@ def fail(
         "SELECT agentos.fail($1::bigint, $2::bigint, $3::uuid, $4::text, $5::boolean, $6::float8, $7::text) AS became",
         (fence.worker_id, fence.item_id, fence.token, error, terminal, delay_s, status),
         lambda rows: str(rows[0]["became"]),
+    )
+
+
+def put_off(fence: Fence, delay_s: float, reason: str) -> Call[None]:
+    """Give an item back for at least so long; nothing is charged. `reason`: JSON text for its timeline.
+
+    Raises LeaseLost: if the fence does not match.
+    """
+    return Call(
+        "SELECT agentos.put_off($1::bigint, $2::bigint, $3::uuid, $4::float8, $5::text)",
+        (fence.worker_id, fence.item_id, fence.token, float(delay_s), reason),
+        lambda _: None,
     )
 
 

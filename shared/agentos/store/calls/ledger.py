@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from agentos.store.calls.items import Fence
 from agentos.store.canonical import loads
+from agentos.store.codec import seal_optional
 from agentos.store.run import Call, Together
 
 Verdict = Literal["execute", "finished", "running", "doubt"]
@@ -152,7 +153,8 @@ def ledger_finish(
         " $7::integer, $8::text)"
         " AS done",
         (
-            key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None, result,
+            key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None,
+            seal_optional(result),
             exit_code,
             error,
         ),

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, LiteralString, TypeVar
 
 from agentos.store.canonical import loads
+from agentos.store.codec import seal, seal_optional
 from agentos.store.run import Call
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ def _task(row: Any) -> TaskRow:
 
 
 def _array(texts: Sequence[str]) -> str:
-    return f"[{','.join(texts)}]"
+    return f"[{','.join(map(seal, texts))}]"
 
 
 def submit(
@@ -100,7 +101,7 @@ def submit(
     return Call(
         "SELECT agentos.submit($1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer, $8::real,"
         " $9::float8, $10::integer) AS item_id",
-        (task_id, kind, title, payload, queue, priority, max_attempts, timeout_s, float(delay_s), version),
+        (task_id, kind, title, seal(payload), queue, priority, max_attempts, timeout_s, float(delay_s), version),
         lambda rows: int(rows[0]["item_id"]),
     )
 
@@ -173,11 +174,13 @@ def create_task(
     items: str = "[]", priority: int = 0,
 ) -> Call[int]:  # fmt: skip
     """A task of many items, or of none. `items`: JSON text, a list of {key, kind, payload, depends_on, queue,
-    max_attempts, timeout_s, version}. Returns how many. Raises TaskExists, InvalidDependency.
+    max_attempts, timeout_s, version}, payloads sealed (`seal_payloads`). Returns how many.
+
+    Raises TaskExists, InvalidDependency.
     """
     return Call(
         "SELECT agentos.create_task($1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::integer) AS items",
-        (task_id, title, kind, payload, queue, items, priority),
+        (task_id, title, kind, seal_optional(payload), queue, items, priority),
         lambda rows: int(rows[0]["items"]),
     )
 

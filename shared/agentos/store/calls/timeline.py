@@ -1,11 +1,12 @@
 """Reading for people: what happened to a task, who works, what is wrong. Nothing here writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from agentos.store.canonical import loads
+from agentos.store.codec import open_text
 from agentos.store.run import Call
 
 T = TypeVar("T")
@@ -214,8 +215,13 @@ def model_calls(task_id: str, before: datetime | None, limit: int) -> Call[tuple
     return Call(
         "SELECT * FROM agentos.model_calls($1::text, $2::timestamptz, $3::integer)",
         (task_id, before, limit),
-        lambda rows: tuple(ModelCallRow(*row.values()) for row in rows),
+        lambda rows: tuple(_model_call(row) for row in rows),
     )
+
+
+def _model_call(row: Any) -> ModelCallRow:
+    call = ModelCallRow(*row.values())
+    return call if call.request_text is None else replace(call, request_text=open_text(call.request_text))
 
 
 def task_approvals(task_id: str) -> Call[tuple[Approval, ...]]:

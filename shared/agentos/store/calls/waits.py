@@ -8,6 +8,7 @@ from uuid import UUID
 from agentos.store.calls.items import Fence
 from agentos.store.calls.ledger import CallIdentity
 from agentos.store.canonical import loads
+from agentos.store.codec import seal
 from agentos.store.run import Call
 
 
@@ -58,7 +59,7 @@ def ask(
         " $8::text, $9::text, $10::text, $11::text, $12::text[], $13::float8, $14::boolean)",
         (
             call.key, call.task_id, fence.item_id, fence.worker_id, fence.token, call.ordinal, call.nth, call.arguments,
-            question, shown, shown_sha256, options, timeout_s, park,
+            question, seal(shown), shown_sha256, options, timeout_s, park,
         ),
         _reply,
     )  # fmt: skip
@@ -106,7 +107,7 @@ def send_signal(task_id: str, name: str, payload: str, signal_id: UUID) -> Call[
     """
     return Call(
         "SELECT agentos.signal($1::text, $2::text, $3::text, $4::uuid) AS woken",
-        (task_id, name, payload, signal_id),
+        (task_id, name, seal(payload), signal_id),
         lambda rows: tuple(rows[0]["woken"]),
     )
 

@@ -112,6 +112,7 @@ from agentos.store.errors.replay import (
     ProgramChanged,
     ReplayError,
 )
+from agentos.store.errors.sealed import CodecFailed, ContentSealed
 
 __all__ = [
     "AgentOSError",
@@ -122,8 +123,10 @@ __all__ = [
     "CallBeforeCheckpoint",
     "CheckpointInvalid",
     "ChildFailed",
+    "CodecFailed",
     "CommandFailed",
     "ConfigInvalid",
+    "ContentSealed",
     "DatabaseBusy",
     "DatabaseError",
     "DatabaseTooOld",
@@ -179,7 +182,8 @@ __all__ = [
     "ToolTimeout",
     "TransactionAborted",
     "TransactionOpen",
-    "TransactionTimeout", "TransportRefused",
+    "TransactionTimeout",
+    "TransportRefused",
     "UnknownCheckpoint",
     "UnknownKind",
     "UnknownOption",
