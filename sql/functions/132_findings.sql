@@ -58,7 +58,7 @@ CREATE FUNCTION agentos.fleet_findings() RETURNS TABLE (finding text, data json)
 $$;
 
 -- What goes on and gets nowhere: statements that wait for a lock (over p_wait_s seconds), attempts that recorded nothing
--- for p_silent_s, tasks that failed for good within a day (counted up to 1000).
+-- for p_silent_s, tasks that failed for good within a day (counted up to 1000), a coordinator that leads and counts nothing.
 CREATE FUNCTION agentos.stuck_findings(p_wait_s float8, p_silent_s float8) RETURNS TABLE (finding text, data json)
 LANGUAGE sql AS $$
     SELECT 'blocked', json_build_object('pid', a.pid, 'application', a.application_name, 'blockers', pg_blocking_pids(a.pid),
@@ -81,6 +81,10 @@ LANGUAGE sql AS $$
         SELECT o.item_id FROM agentos.outcomes o
          WHERE o.status = 'failed' AND o.finished_at > agentos.clock() - interval '1 day'
          ORDER BY o.finished_at DESC LIMIT 1000) o JOIN agentos.work_items w USING (item_id) HAVING count(*) > 0
+    UNION ALL
+    SELECT 'counts_old', json_build_object('age_s', extract(epoch FROM agentos.clock() - r.at)::bigint) FROM (
+        SELECT max(s.at) AS at FROM agentos.statistics_runs s) r
+     WHERE r.at < agentos.clock() - interval '5 min' AND agentos.is_led('coordinator')
 $$;
 
 -- Everything. A transaction is old after p_old_s seconds, an attempt silent after p_silent_s.

@@ -11,8 +11,9 @@ from tests.cli.pool import HandWorker
 from tests.cli.test_doctor import findings, told
 from tests.coordinator.daemon import until
 
-from agentos.core.process import host
+from agentos.core.process import host, new_worker_id
 from agentos.store.calls import tasks, timeline, workers
+from agentos.store.calls.statistics import take_statistics
 from agentos.store.connect import Database, connect
 from agentos.store.embedded import EmbeddedServer
 from agentos.store.migrate import migrate
@@ -117,6 +118,15 @@ def test_an_attempt_that_records_nothing(db: Database, clock: Clock) -> None:
     found = findings(db)["silent_attempt"]
     assert (found["task_id"], found["item_id"], found["worker"]) == ("task-1", item.item_id, "by-hand")
     assert data_of(db, "silent_attempt", silent_s=5000) == []
+
+
+def test_a_leader_that_does_not_count(db: Database, clock: Clock) -> None:
+    db.run(take_statistics(10))
+    clock.advance(400)
+    db.run(workers.lead("coordinator", new_worker_id(), 60))
+    assert findings(db)["counts_old"]["age_s"] >= 400
+    db.run(take_statistics(10))
+    assert "counts_old" not in findings(db)
 
 
 def test_tasks_that_failed_are_only_told(agentos: Command, db: Database) -> None:

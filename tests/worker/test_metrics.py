@@ -2,6 +2,7 @@
 
 import signal
 
+import psutil
 import psycopg
 from tests.coordinator.daemon import until
 from tests.core.metrics.scrape import Scrape, scrape
@@ -93,7 +94,12 @@ def test_a_refused_write_is_counted_where_it_is_refused(pool: Pool, conn: psycop
 def test_the_client_of_prometheus_is_imported_by_the_first_scrape_only(pool: Pool) -> None:
     worker = pool.worker(*ANY_PORT, app="tests.worker.metrics_app:app")
     assert pool.submit("imported").result(20) is False
+    process = psutil.Process(worker.process.pid)
+    before = process.memory_info().rss
     scrape(port_of(worker))
+    grown_mib = (process.memory_info().rss - before) / 2**20
+    print(f"a worker with a health port: {before / 2**20:.1f} MiB, and {grown_mib:.1f} more after a scrape")
+    assert grown_mib < 10
     assert pool.submit("imported").result(20) is True
 
 

@@ -13,6 +13,7 @@ Severity = Literal["problem", "warning", "note"]
 NOTES = frozenset({"awaits_approval", "failed_tasks"})
 WARNINGS = frozenset({
     "clock_skew", "loop_lag", "version_skew", "connection_budget", "bloated", "vacuum_settings", "silent_attempt",
+    "counts_old",
 })  # fmt: skip
 
 
@@ -197,6 +198,10 @@ _TEXTS: dict[str, tuple[Say, Say]] = {
         lambda d: (
             f"see what it does ({_look(d)}); agentos cancel {quote(d['task_id'])}, and give its handler a timeout_s"
         ),
+    ),
+    "counts_old": (
+        lambda d: f"a coordinator leads, and depth and age were last counted {duration(d['age_s'])} ago",
+        lambda _: "its log says why (duty statistics); autoscalers keep what they have until it counts again",
     ),
     "failed_tasks": (
         lambda d: f"{d['items']} item(s) failed for good within a day, such as one of {d['task_id']}",

@@ -10,12 +10,15 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from agentos.core.logs import get_logger
 from agentos.core.metrics.figures import Figures
 from agentos.core.process import monotonic
 from agentos.store.calls.workers import schema_version
 from agentos.store.connect import AsyncDatabase
 from agentos.store.errors import ConfigInvalid, DatabaseError
 from agentos.store.migrate import migrations
+
+log = get_logger(__name__)
 
 PATHS = ("/livez", "/readyz", "/metrics")
 JSON_TYPE = "application/json"
@@ -92,6 +95,14 @@ class HealthServer:
             yield server.sockets[0].getsockname()[1]
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._answered(reader, writer)
+        except Exception as error:  # of a reading: the next scrape asks again, and the process goes on
+            log.warning("a question was not answered", error=str(error) or repr(error), exc_info=True)
+        finally:
+            writer.close()
+
+    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             async with asyncio.timeout(READ_TIMEOUT_S):
                 # To the end of the headers: closing with some of them unread resets the connection under the answer.
@@ -101,7 +112,6 @@ class HealthServer:
             fields = f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close"
             writer.write(f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode() + body)
             await writer.drain()
-        writer.close()
 
     async def _response(self, path: list[bytes]) -> tuple[str, str, str]:
         """Status, content type, body."""

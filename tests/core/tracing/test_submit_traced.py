@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from agentos.core.app import App
 from agentos.core.tracing import setup
+from agentos.core.tracing.step import step, steps_of_attempt
 from agentos.store.errors import TaskExists
 
 Conn = psycopg.Connection[Any]
@@ -65,6 +66,23 @@ def test_what_is_rolled_back_carries_nothing(exported: InMemorySpanExporter, dat
         mine.rollback()
     assert list(carried(conn)) == ["task-1"]
     assert exported.get_finished_spans()[1].status.status_code is trace.StatusCode.ERROR
+
+
+def test_spans_tell_no_secrets(exported: InMemorySpanExporter) -> None:
+    tracing = setup.find()
+    assert tracing is not None
+    token = steps_of_attempt.set(tracing)
+    try:
+        with pytest.raises(ValueError, match="no answer"), step("execute_tool fetch"):
+            raise ValueError("no answer from postgresql://me:s3cret@db.example/prod")
+    finally:
+        steps_of_attempt.reset(token)
+    (span,) = exported.get_finished_spans()
+    (event,) = span.events
+    told = f"{span.status.description} {dict(event.attributes or {})}"
+    assert "s3cret" not in told
+    assert "no answer from" in told
+    assert (event.attributes or {})["exception.type"] == "ValueError"
 
 
 def test_a_program_that_does_not_trace_writes_nothing(database_dsn: str, conn: Conn) -> None:

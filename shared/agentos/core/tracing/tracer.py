@@ -1,6 +1,7 @@
 """The spans: submit, attempts, and what their handlers ask of their context. Imported only where OpenTelemetry is."""
 
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
@@ -18,8 +19,10 @@ from agentos.core.tracing.ids import ChosenIds, attempt_id_of, chosen, trace_id_
 from agentos.core.tracing.step import Step, current_step, steps_of_attempt
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.calls.traces import Lost, Origin
+from agentos.store.redact import redact
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_LONGEST_STACK = 8192
 
 
 class Tracing:
@@ -52,8 +55,15 @@ class Tracing:
         }  # fmt: skip
         if len(task_ids) == 1:
             attributes |= {"agentos.task_id": task_ids[0], "messaging.message.id": task_ids[0]}
-        with self.tracer.start_as_current_span(f"submit {kind}", kind=SpanKind.PRODUCER, attributes=attributes):
-            yield self.carrier()
+        span = self.tracer.start_span(f"submit {kind}", kind=SpanKind.PRODUCER, attributes=attributes)
+        try:
+            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+                yield self.carrier()
+        except Exception as exc:
+            _fail(span, exc)
+            raise
+        finally:
+            span.end()
 
     def attempt(self, item: ClaimedItem, worker_id: int, origin: Origin) -> "AttemptSpan":
         """Begin the span of an attempt; and tell the one before, if its worker died and could not."""
@@ -196,9 +206,20 @@ def _fail(span: Span, exc: BaseException | None) -> None:
     if exc is None:
         span.set_status(Status(StatusCode.ERROR))
         return
-    span.record_exception(exc)
-    span.set_attribute("error.type", type(exc).__qualname__)
-    span.set_status(Status(StatusCode.ERROR, str(exc)[:500]))
+    name, text = type(exc).__qualname__, redact(_text_of(exc))
+    stack = redact("".join(traceback.format_exception(exc))[-_LONGEST_STACK:])
+    # As record_exception would, which tells secrets.
+    told = {"exception.type": name, "exception.message": text, "exception.stacktrace": stack}
+    span.add_event("exception", told)
+    span.set_attribute("error.type", name)
+    span.set_status(Status(StatusCode.ERROR, text[:500]))
+
+
+def _text_of(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception as broken:  # its __str__ is the user's code
+        return f"its text cannot be had: {type(broken).__name__}"
 
 
 def _ns(at: datetime) -> int:
