@@ -12,6 +12,7 @@ from agentos.coordinator.duties import Duty, duties
 from agentos.coordinator.leadership import Leadership
 from agentos.coordinator.metrics import coordinator_readings
 from agentos.coordinator.pulse import Pulse
+from agentos.core.durability import warn_if_unsafe
 from agentos.core.health import PATHS, HealthServer
 from agentos.core.logs import get_logger
 from agentos.core.metrics import names
@@ -100,6 +101,7 @@ class Coordinator:
             try:
                 # In a thread: it blocks, and probes want to be answered meanwhile.
                 target = await asyncio.to_thread(open_target, self.settings, may_migrate=self.migrate)
+                await asyncio.to_thread(warn_if_unsafe, target.dsn)
                 db = await AsyncDatabase.open(target.dsn, max_size=CONNECTIONS)
             except DatabaseUnavailable as error:
                 self._pulse.loop(database=False)

@@ -9,6 +9,7 @@ from agentos.core.logs import configure_logs
 from agentos.store.codec import show_sealed
 from agentos.store.connect import Database, Target, open_target
 from agentos.store.settings import Settings, load_settings
+from agentos.store.transport import endpoints
 
 
 def command_settings(dsn: str | None, *, log_level: str = "warning") -> Settings:
@@ -33,5 +34,5 @@ def described(target: Target, settings: Settings) -> str:
     """Which database, for people; never its password."""
     if target.embedded:
         return f"the embedded database in {settings.data_dir}"
-    parts = urlsplit(target.dsn)
-    return f"{parts.hostname or 'local socket'}:{parts.port or 5432}{parts.path}"
+    servers = ", ".join(f"{host or 'local socket'}:{port}" for host, port in endpoints(target.dsn))
+    return f"{servers}{urlsplit(target.dsn).path}"

@@ -18,6 +18,7 @@ from agentos.store.calls import tasks, timeline
 from agentos.store.calls.timeline import Finding
 from agentos.store.connect import OnConnection, connect, locate
 from agentos.store.migrate import check_schema, schema_state
+from agentos.store.pooler import is_pooled
 
 MOST_SKEW_S = 1.0
 _COLOURS = {"problem": "bold red", "warning": "bold yellow", "note": "yellow"}
@@ -54,6 +55,7 @@ def doctor(
     with connect(target.dsn) as conn:
         check_schema(conn)
         about = _about(OnConnection(conn), conn.info.server_version, schema_state(conn).version)
+        about["transaction_pooler"] = is_pooled(conn)
         found = [told(each) for each in OnConnection(conn).run(timeline.findings(old, silent))]
         found += _skew_here(OnConnection(conn))
         if deep:

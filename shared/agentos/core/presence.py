@@ -8,6 +8,7 @@ succeeded was sent: after two thirds of the TTL no side effect may start, and be
 import atexit
 import json
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -107,7 +108,8 @@ class Heartbeat:
                 return
             except (AgentOSError, psycopg.Error, OSError) as exc:  # whatever it is, the next beat may get through
                 log.warning("beat failed", error=str(exc).splitlines()[0], age_s=round(self.age_s, 1))
-                self._stop.wait(min(self.beat_s / 2, 0.5))
+                # Full jitter: a fleet whose server comes back must not do so in one moment.
+                self._stop.wait(random.uniform(0, min(self.beat_s, 1.0)))
 
     def _beat_on(self, db: OnConnection) -> None:
         while not self._stop.is_set():

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 import uvloop
 
+from agentos.core.durability import warn_if_unsafe
 from agentos.core.evidence.role import require_role
 from agentos.core.logs import configure_logs, get_logger
 from agentos.core.tracing import setup as tracing
@@ -115,6 +116,8 @@ def _require_known(kinds: list[str]) -> None:
 async def _serve(options: Options, *, may_migrate: bool) -> None:
     target = await asyncio.to_thread(open_target, options.settings, may_migrate=may_migrate)
     await asyncio.to_thread(require_role, target.dsn)
+    if not options.solo:  # the worker that started it has said so
+        await asyncio.to_thread(warn_if_unsafe, target.dsn)
     process = Worker(options, target)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
