@@ -28,10 +28,13 @@ from agentos.cli.__main__ import build
 from agentos.cli.catalogue import COMMANDS
 from agentos.coordinator.options import parse_options
 from agentos.core.app import App
+from agentos.core.app.cron import declare
 from agentos.core.llm import prices
 from agentos.core.task import TaskManager
 from agentos.store.calls import budgets
+from agentos.store.calls.cron import run_cron
 from agentos.store.connect import connect
+from agentos.store.run import drive
 from agentos.store.settings import Settings, load_settings
 from agentos.testing import Pool, crash_at
 from agentos.testing.crashtest import SCENARIOS
@@ -192,6 +195,16 @@ def evidence(page: Played) -> None:
     assert [claim.evidence_type for claim in check.claims] == ["artifact_exists", "balanced"]
 
 
+def cron(page: Played) -> None:
+    page.rest()
+    assert sorted(page.app.cron_entries) == ["report", "tidy"]
+    drive(page.pool.database, declare(tuple(page.app.cron_entries.values())))
+    for name in page.app.cron_entries:
+        page.pool.database.run(run_cron(name, f"by-hand-{name}"))
+    page.drain()
+    assert str(page.app.handle("by-hand-report").result(0)).endswith("Z for team")
+
+
 def purge(page: Played) -> None:
     page.rest()
     handle = page.app.submit("letter", {"name": "Ann"})
@@ -225,6 +238,7 @@ PLAYED: dict[str, Callable[[Played], None]] = {
     "llm.md": model_calls,
     "progress.md": progress,
     "purge.md": purge,
+    "cron.md": cron,
     "fork.md": fork,
     "rewind.md": rewind,
     "tools-and-doubt.md": tools,

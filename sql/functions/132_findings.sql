@@ -92,6 +92,7 @@ CREATE FUNCTION agentos.findings(p_old_s float8, p_silent_s float8 DEFAULT 3600)
     SELECT f.finding, f.data::text FROM (
         SELECT * FROM agentos.server_findings(p_old_s)
         UNION ALL SELECT * FROM agentos.worker_findings()
+        UNION ALL SELECT * FROM agentos.cron_findings()
         UNION ALL SELECT * FROM agentos.work_findings()
         UNION ALL SELECT * FROM agentos.vacuum_findings()
         UNION ALL SELECT * FROM agentos.fleet_findings()

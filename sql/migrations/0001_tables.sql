@@ -290,3 +290,28 @@ CREATE TABLE agentos.throughput (
     skipped     bigint NOT NULL,
     PRIMARY KEY (minute, queue, kind, version)
 );
+
+-- What apps declared with @app.cron. The times are computed by the coordinator's calendar; a row is its next one.
+CREATE TABLE agentos.cron_entries (
+    name         text PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 100),
+    expression   text NOT NULL,
+    timezone     text NOT NULL,
+    misfire      text NOT NULL CHECK (misfire IN ('skip', 'once', 'all')),
+    misfire_max  integer NOT NULL,
+    kind         text NOT NULL,
+    queue        text NOT NULL,
+    version      integer NOT NULL,
+    payload      json NOT NULL,
+    tells_time   boolean NOT NULL,     -- the payload gets scheduled_at
+    priority     integer NOT NULL,
+    max_attempts integer NOT NULL,
+    timeout_s    real,
+    deadline_s   float8,
+    budget       json,
+    next_at      timestamptz NOT NULL,
+    paused       boolean NOT NULL DEFAULT false,
+    last_at      timestamptz,          -- the instant that was fired last
+    last_task    text,
+    skipped      bigint NOT NULL DEFAULT 0,  -- instants that came and were not fired
+    declared_at  timestamptz NOT NULL
+);

@@ -4,8 +4,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from agentos.coordinator import cron
 from agentos.core.logs import get_logger
 from agentos.store.calls import blobs, coordinator, statistics, tasks, waits, workers
+from agentos.store.calls import cron as cron_calls
 from agentos.store.calls.workers import Reclaimed
 from agentos.store.connect import AsyncDatabase
 from agentos.store.counts import counts
@@ -21,6 +23,7 @@ REPAIR_S = 30.0
 PARTITIONS_S = 3600.0
 STATISTICS_SHARE = 10.0
 """A count that takes long is made less often: at most this share of the time, one part in so many, goes into it."""
+CRON_SOONEST_S = 0.2
 SOONEST_S = 0.01
 """A due item that could not be promoted (somebody locks it) is asked for again after this, not at once."""
 
@@ -50,6 +53,11 @@ def duties(settings: Settings) -> tuple[Duty, ...]:
         await repair(db)
         return REPAIR_S
 
+    async def _cron(db: AsyncDatabase) -> float:
+        await cron.fire(db)
+        due_s = await db.run(cron_calls.next_cron_s())
+        return settings.cron_s if due_s is None else min(settings.cron_s, max(due_s, CRON_SOONEST_S))
+
     async def _statistics(db: AsyncDatabase) -> float:
         began = time.monotonic()
         await db.run(statistics.take_statistics(settings.statistics_s))
@@ -61,7 +69,7 @@ def duties(settings: Settings) -> tuple[Duty, ...]:
 
     return (
         Duty("reclaim", _reclaim), Duty("promote", _promote), Duty("repair", _repair), Duty("partitions", _partitions),
-        Duty("statistics", _statistics),
+        Duty("cron", _cron), Duty("statistics", _statistics),
     )  # fmt: skip
 
 

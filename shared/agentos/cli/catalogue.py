@@ -42,6 +42,7 @@ COMMANDS = (
     Entry("budget", "budget", LOOK, "What a task may spend on models; raise its limits."),
     Entry("usage", "usage", LOOK, "Tokens and cost, spent and saved, by task, model and day."),
     Entry("workers", "workers", LOOK, "List the workers."),
+    Entry("cron", "cron", LOOK, "Tasks by the calendar: list, run, pause, resume, remove, register."),
     Entry("stats", "stats", LOOK, "How much there is to do and was done, by queue and kind."),
     Entry("doctor", "doctor", LOOK, "Look for what is wrong, each with its fix."),
     Entry("purge", "purge", KEEP, "Take a task's content away; what happened stays."),

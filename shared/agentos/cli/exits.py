@@ -22,6 +22,7 @@ from agentos.store.errors import (
     TaskPurged,
     TaskTimeout,
     UnknownCheckpoint,
+    UnknownCron,
     UnknownOption,
     UnknownTask,
     UnknownWorker,
@@ -33,7 +34,7 @@ INTERRUPTED = 130
 
 _CODES: tuple[tuple[type[AgentOSError] | tuple[type[AgentOSError], ...], int], ...] = (
     (DatabaseError, DATABASE),
-    ((UnknownTask, UnknownWorkItem, UnknownWorker, UnknownCheckpoint), NOT_FOUND),
+    ((UnknownTask, UnknownWorkItem, UnknownWorker, UnknownCheckpoint, UnknownCron), NOT_FOUND),
     (TaskTimeout, TIMEOUT),
     (
         (

@@ -115,6 +115,12 @@ _TEXTS: dict[str, tuple[Say, Say]] = {
         _unroutable,
         _serve,
     ),
+    "cron_undeclared": (
+        lambda d: (
+            f"no living worker's app declares the cron entry {d['name']} ({d['expression']}); it fires all the same"
+        ),
+        lambda d: f"agentos cron remove {quote(d['name'])}, if the app dropped it",
+    ),
     "nobody_leads": (_not_led, _COORDINATOR),
     "in_doubt": (
         lambda d: f"a call of {d['tool']} in {d['task_id']} was begun at {d['begun_at']} and never finished",

@@ -133,14 +133,15 @@ class Presence:
     """A registered worker row with its heartbeat: `with Presence(db, role="runner") as presence`.
 
     `role`: worker, solo, runner or guest. `queues`, `kinds`, `concurrency`: what it serves, for people and for the
-    search of work that nobody serves; `versions`: of kinds that it runs in others than 0.
+    search of work that nobody serves; `versions`: of kinds that it runs in others than 0; `cron`:
+        entries that its app declares.
     """
 
     def __init__(
         self, db: Database, *, role: str, label: str | None = None, queues: Sequence[str] = (), kinds: Sequence[str]
         = (),
         concurrency: int = 1, settings: Settings | None = None,
-        versions: Mapping[str, Sequence[int]] | None = None,
+        versions: Mapping[str, Sequence[int]] | None = None, cron: Sequence[str] = (),
     ) -> None:  # fmt: skip
         settings = settings or load_settings()
         self.worker_id = new_worker_id()
@@ -151,7 +152,13 @@ class Presence:
         self._db = db
         self._role = role
         self._serves = json.dumps(
-            {"queues": list(queues), "kinds": list(kinds), "concurrency": concurrency, "versions": dict(versions or {})}
+            {
+                "queues": list(queues),
+                "kinds": list(kinds),
+                "concurrency": concurrency,
+                "versions": dict(versions or {}),
+                **({"cron": list(cron)} if cron else {}),
+            }
         )
 
     def start(self) -> Self:

@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     """Seconds between two sweeps of the coordinator."""
     statistics_s: Seconds = 10.0
     """Seconds between two counts of the coordinator (depth, age and throughput by queue and kind)."""
+    cron_s: Seconds = 5.0
+    """Seconds between two looks of the coordinator for cron entries, besides those when one is due."""
     poll_s: Seconds = 1.0
     """Seconds between two looks for work of an idle worker, before jitter."""
     grace_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 25.0

@@ -23,6 +23,7 @@ from agentos.store.calls.items import Claimed
 from agentos.store.connect import AsyncDatabase, Database, Target, locate
 from agentos.store.counts import counts
 from agentos.store.errors import DatabaseError, WorkerDead
+from agentos.store.run import adrive
 from agentos.worker.behind import Behind
 from agentos.worker.claims import Claims
 from agentos.worker.execution import Execution
@@ -91,6 +92,7 @@ class Worker:
         unguard = self.vitals.guard_loop()
         try:
             async with serve_health(self):
+                await self._declare_cron()
                 await self._appear()
                 await self._pump_until_stopped()
                 await self._drain()
@@ -136,13 +138,21 @@ class Worker:
         self.stopping.set()
         self.wake()
 
+    async def _declare_cron(self) -> None:
+        entries = self.options.app.cron_entries
+        if entries and not self.options.solo:
+            from agentos.core.app.cron import declare  # noqa: PLC0415  start-up: only an app with entries pays
+
+            taken = await adrive(self._db, declare(tuple(entries.values())))
+            log.info("cron entries declared", entries=sorted(entries), taken=taken)
+
     async def _appear(self) -> Presence:
         """Register under a fresh worker id; what an earlier id held is dropped."""
         settings = self.options.settings
         presence = Presence(
             self._sync_db, role="solo" if self.options.solo else "worker", label=self.options.label,
             queues=self.options.queues, kinds=self.options.kinds, concurrency=self.options.concurrency,
-            versions=self.options.versions,
+            versions=self.options.versions, cron=tuple(self.options.app.cron_entries),
             settings=settings,
         )  # fmt: skip
         loop = asyncio.get_running_loop()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 import psycopg
 
@@ -45,6 +45,9 @@ from agentos.store.errors import ConfigInvalid, InvalidInput
 from agentos.store.joined import joined
 from agentos.store.settings import load_settings
 
+if TYPE_CHECKING:
+    from agentos.core.app.cron import CronEntry, Misfire
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 RESERVED_KINDS = ("shell", "llm", "plan")
@@ -70,6 +73,7 @@ class App:
             use_prices(prices)
         self.handlers: dict[str, Handler] = {}
         self.tools: dict[str, Tool] = {}
+        self.cron_entries: dict[str, CronEntry] = {}
         self._dsn = dsn
         self._found: Database | None = None
         self._lanes: Lanes = set()
@@ -114,6 +118,24 @@ class App:
             return function
 
         return register
+
+    def cron(
+        self, expression: str, *, timezone: str = "UTC", name: str | None = None, misfire: "Misfire" = "once",
+        misfire_max: int = 100, payload: Mapping[str, Any] | None = None, priority: int = 0,
+    ) -> Callable[[F], F]:  # fmt: skip
+        """Submit a handler by the calendar: above `@app.task`, or alone, which makes it a task of the function's name.
+
+        `expression`: minute, hour, day, month, weekday, by the clock of `timezone`. `name`: default, the kind; task ids
+        are made of it and of the time. `payload`: as `submit` takes it; an argument `scheduled_at` is told the time.
+        `misfire`: what to do about times that passed for over a minute while no coordinator ran: `once` (the last of
+        them), `skip`, `all` (the last `misfire_max`). Raises ConfigInvalid, InvalidArguments.
+        """
+        from agentos.core.app.cron import cron_decorator  # noqa: PLC0415  start-up: only who has entries pays
+
+        return cron_decorator(
+            self, expression, timezone=timezone, name=name, misfire=misfire, misfire_max=misfire_max, payload=payload,
+            priority=priority,
+        )  # fmt: skip
 
     def tool(
         self, name: str, *, on_doubt: OnDoubt = "fail", probe: Callable[..., Any] | None = None,

@@ -153,3 +153,9 @@ class StatisticsStale(EngineError):
     """The coordinator's counts are too old to go by: none runs, or its database keeps it waiting."""
 
     sqlstate = "AG060"
+
+
+class UnknownCron(EngineError):
+    """There is no cron entry of that name."""
+
+    sqlstate = "AG061"
