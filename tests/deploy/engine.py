@@ -40,7 +40,7 @@ def refused() -> str | None:
         return f"no Docker engine answers: {answer.stderr.strip().splitlines()[-1]}"
     for image in (BASE, POSTGRES):
         if subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode:
-            return f"the image {image} is not here: tests/local-images.sh makes it"
+            return f"the image {image} is not here: pull it, or tests/local-images.sh makes it"
     return None
 
 

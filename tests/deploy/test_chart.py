@@ -9,7 +9,11 @@ from agentos.core.app import App
 from agentos.store.calls import statistics
 from agentos.store.connect import Database
 
-pytest.importorskip("helm_python", reason="the group deploy is not installed: make test-deploy", exc_type=ImportError)
+pytest.importorskip(
+    "helm_python",
+    reason="no Helm engine here: make test-deploy installs one, if this platform has it",
+    exc_type=ImportError,
+)
 kubernetes_validate: Any = pytest.importorskip("kubernetes_validate", reason="the same")
 
 from tests.deploy.chart import (  # noqa: E402  after the look whether it can be rendered at all

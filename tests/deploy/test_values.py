@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-helm: Any = pytest.importorskip("helm_python", reason="the group deploy is not installed: make test-deploy")
+helm: Any = pytest.importorskip(
+    "helm_python", reason="no Helm engine here: make test-deploy installs one, if this platform has it"
+)
 
 from tests.deploy.chart import CHART, ROOT, Values, objects  # noqa: E402  as in test_chart
 

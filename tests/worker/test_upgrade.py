@@ -10,7 +10,7 @@ from tests.worker.inprocess import serving
 from agentos.core.app import App, TaskContext
 from agentos.store import migrate as migrating
 from agentos.store.connect import connect
-from agentos.store.migrate import engine_sql, migrate
+from agentos.store.migrate import engine_sql, migrate, migrations
 
 WAITING = """
     SELECT count(*) FROM pg_stat_activity
@@ -68,3 +68,27 @@ async def test_calls_that_run_while_the_functions_are_replaced_charge_nothing(
                     await asyncio.wait_for(done.wait(), 3)  # nobody waits for a migration that has not committed
             assert await asyncio.to_thread(handle.result, 30) == "done"
             assert conn.execute(COUNTERS).fetchall() == [(1, 0, 0)]
+
+
+async def test_a_worker_goes_on_when_a_numbered_migration_comes_under_it(
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it is replaced; `/readyz` says meanwhile that the schema is newer."""
+    app, known, sql = App(dsn=database_dsn), migrations(), engine_sql()
+
+    @app.task("echo")
+    async def echo(_ctx: TaskContext, n: int) -> int:
+        return n
+
+    async with serving(app, database_dsn):
+        first = await asyncio.to_thread(app.submit, "echo", {"n": 1})
+        assert await asyncio.to_thread(first.result, 30) == 1
+        more = migrating.Migration(9999, "9999_more.sql", "ALTER TABLE agentos.work_items ADD COLUMN more text;")
+        with monkeypatch.context() as newer, connect(database_dsn) as migrator:
+            newer.setattr(migrating, "migrations", lambda: (*known, more))
+            newer.setattr(migrating, "engine_sql", lambda: sql.replace("$$;", "$$;\n-- next"))
+            assert migrate(migrator).applied == ("9999_more.sql",)
+        second = await asyncio.to_thread(app.submit, "echo", {"n": 2})
+        assert await asyncio.to_thread(second.result, 30) == 2
+    with connect(database_dsn) as conn:
+        assert conn.execute(COUNTERS).fetchall() == [(1, 0, 0)] * 2
