@@ -226,3 +226,10 @@ def test_functions_that_only_others_call_are_the_owners() -> None:
         "only the schema's owner may; use a login that is granted that role"
     )
     assert "migrate --help" in fix_of("permission denied for table tasks")
+
+
+def test_a_worker_that_traces_says_where_its_child_tasks_belong(conn: Conn, database_dsn: str, with_roles: str) -> None:
+    """`ctx.spawn` in a traced attempt keeps the trace in the statement that makes the child."""
+    with psycopg.connect(login(conn, database_dsn, with_roles, "worker")) as worker:
+        worker.execute("SELECT agentos.set_trace(ARRAY['child'], 'a parent', NULL)")
+    assert conn.execute("SELECT task_id FROM agentos.traces").fetchall() == [("child",)]
