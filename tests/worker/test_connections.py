@@ -1,0 +1,27 @@
+"""How many connections to the database one worker process keeps."""
+
+import time
+
+from tests.worker.pool import Pool
+
+from agentos.testing.databases import forget_process_caches
+
+OTHERS = """
+SELECT application_name, count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'agentos%%' GROUP BY 1"""
+
+
+def test_a_busy_worker_keeps_at_most_five(pool: Pool) -> None:
+    """Two for calls, one for the beat, one that listens, and one for what runs in threads. An idle one: test_idle."""
+    pool.worker(concurrency=8, ttl=5)
+    handles = [pool.submit("journey", steps=10) for _ in range(40)]
+    pool.db.close()  # the test keeps none but the one that asks
+    forget_process_caches()
+    most: dict[str, int] = {}
+    while len(pool.effects("effect")) < 400:
+        found = dict(pool.rows(OTHERS))
+        most = max(most, found, key=lambda each: sum(each.values()))
+        time.sleep(0.02)
+    print(f"connections of a busy worker: {most}")
+    assert sum(most.values()) <= 5
+    assert len(handles) == 40
