@@ -1,15 +1,21 @@
 -- nothing -> ready | waiting | scheduled
 
 -- p_version: of the handler that must run it. Null: the submitter has no handler, see `newest_version`.
-CREATE FUNCTION agentos.lane_of(p_queue text, p_kind text, p_version integer) RETURNS integer LANGUAGE plpgsql AS $$
+CREATE FUNCTION agentos.lane_of(p_queue text, p_kind text, p_version integer, p_tenant text DEFAULT '', p_key text DEFAULT '')
+RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE v_lane integer; v_version integer := coalesce(p_version, agentos.newest_version(p_queue, p_kind));
 BEGIN
     SELECT l.lane INTO v_lane FROM agentos.lanes l
-      WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = v_version AND l.fairness_key = '';
+      WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = v_version AND l.fairness_key = p_tenant
+        AND l.limit_key = p_key;
     IF v_lane IS NULL THEN
-        INSERT INTO agentos.lanes (queue, kind, version) VALUES (p_queue, p_kind, v_version) ON CONFLICT DO NOTHING;
+        INSERT INTO agentos.lanes (queue, kind, version, fairness_key, limit_key, max_depth)
+        SELECT p_queue, p_kind, v_version, p_tenant, p_key, (
+                   SELECT x.most FROM agentos.limits x WHERE x.scope = 'queue' AND x.name = p_queue AND x.measure = 'depth')
+            ON CONFLICT DO NOTHING;
         SELECT l.lane INTO v_lane FROM agentos.lanes l
-          WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = v_version AND l.fairness_key = '';
+          WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = v_version AND l.fairness_key = p_tenant
+            AND l.limit_key = p_key;
     END IF;
     RETURN v_lane;
 END $$;
@@ -36,31 +42,35 @@ $$;
 
 -- Whether a lane is to be made in a transaction of its own before one that stays open inserts tasks: whoever else makes
 -- it waits for the COMMIT of him who did. Not for a fixed snapshot, which would not see it.
-CREATE FUNCTION agentos.lane_is_missing(p_queue text, p_kind text, p_version integer) RETURNS boolean LANGUAGE sql AS $$
+CREATE FUNCTION agentos.lane_is_missing(p_queue text, p_kind text, p_version integer, p_tenant text, p_key text)
+RETURNS boolean LANGUAGE sql AS $$
     SELECT current_setting('transaction_isolation') = 'read committed' AND NOT EXISTS (
         SELECT 1 FROM agentos.lanes l
-         WHERE l.queue = p_queue AND l.kind = p_kind AND l.fairness_key = ''
+         WHERE l.queue = p_queue AND l.kind = p_kind AND l.fairness_key = p_tenant AND l.limit_key = p_key
            AND l.version = coalesce(p_version, agentos.newest_version(p_queue, p_kind)))
 $$;
 
 -- One task of one item: three rows. `insert_record` and `lane_of` are written out: a call of a function within one costs
 -- 10 us, a tenth of all that the server does here.
 CREATE FUNCTION agentos.submit(p_task text, p_kind text, p_title text, p_payload text, p_queue text, p_priority integer,
-                               p_max_attempts integer, p_timeout_s real, p_delay_s float8, p_version integer DEFAULT NULL)
+                               p_max_attempts integer, p_timeout_s real, p_delay_s float8, p_version integer DEFAULT NULL,
+                               p_tenant text DEFAULT '', p_key text DEFAULT '')
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_item bigint := nextval('agentos.item_ids');
     v_at timestamptz := agentos.clock();
     v_rank bigint := agentos.rank_of(v_at, p_priority);
-    v_lane integer;
-    v_version integer;
+    v_lane integer; v_version integer; v_most integer;
 BEGIN
-    SELECT l.lane, l.version INTO v_lane, v_version FROM agentos.lanes l
-      WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = coalesce(p_version, l.version) AND l.fairness_key = ''
+    SELECT l.lane, l.version, l.max_depth INTO v_lane, v_version, v_most FROM agentos.lanes l
+      WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = coalesce(p_version, l.version) AND l.fairness_key = p_tenant
+        AND l.limit_key = p_key
       ORDER BY l.version DESC LIMIT 1;
     IF v_lane IS NULL OR p_version IS NULL AND v_version > 0 THEN
-        v_lane := agentos.lane_of(p_queue, p_kind, p_version);
+        v_lane := agentos.lane_of(p_queue, p_kind, p_version, p_tenant, p_key);
+        SELECT l.max_depth INTO v_most FROM agentos.lanes l WHERE l.lane = v_lane;
     END IF;
+    IF v_most IS NOT NULL AND p_delay_s <= 0 THEN PERFORM agentos.admit_depth(p_queue, v_most, 1); END IF;
     INSERT INTO agentos.task_records (task_id, kind, title, queue, single, created_at)
     VALUES (p_task, p_kind, p_title, p_queue, v_item, v_at) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
@@ -92,11 +102,14 @@ BEGIN
 END $$;
 
 -- A task of any number of items (none: created, nothing claimable). p_items: [{key, kind, payload, depends_on, queue,
--- max_attempts, timeout_s, version}].
+-- max_attempts, timeout_s, version, tenant, limit_key}].
 CREATE FUNCTION agentos.create_task(p_task text, p_title text, p_kind text, p_payload text, p_queue text, p_items text,
                                     p_priority integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE v_items integer;
 BEGIN
+    IF EXISTS (SELECT 1 FROM agentos.queue_credits) THEN
+        PERFORM agentos.admit_plan(ARRAY(SELECT coalesce(i.queue, p_queue) FROM unnest(agentos.plan_rows(p_items, 0)) i));
+    END IF;
     PERFORM agentos.insert_record(p_task, p_kind, p_title, p_payload::json, p_queue);
     INSERT INTO agentos.task_heads (task_id, open_items) VALUES (p_task, 0);
     v_items := agentos.insert_items(p_task, p_queue, p_items, agentos.rank_of(agentos.clock(), p_priority));
@@ -106,16 +119,17 @@ END $$;
 
 CREATE TYPE agentos.plan_row AS (
     n integer, key text, kind text, payload json, depends_on json, queue text, max_attempts integer, timeout_s real,
-    version integer
+    version integer, tenant text, limit_key text
 );
 
 -- The items of p_items; one without a key gets 'item-N', N its place in the task.
 CREATE FUNCTION agentos.plan_rows(p_items text, p_first integer) RETURNS agentos.plan_row[] LANGUAGE sql AS $$
     SELECT coalesce(array_agg((i.n, coalesce(i.key, 'item-' || (p_first + i.n)), i.kind, coalesce(i.payload, '{}'), i.depends_on,
-                               i.queue, coalesce(i.max_attempts, 5), i.timeout_s, i.version)::agentos.plan_row ORDER BY i.n), '{}')
+                               i.queue, coalesce(i.max_attempts, 5), i.timeout_s, i.version, coalesce(i.tenant, ''),
+                               coalesce(i.limit_key, ''))::agentos.plan_row ORDER BY i.n), '{}')
       FROM ROWS FROM (json_to_recordset(p_items::json) AS (key text, kind text, payload json, depends_on json, queue text,
-                      max_attempts integer, timeout_s real, version integer)) WITH ORDINALITY
-           AS i(key, kind, payload, depends_on, queue, max_attempts, timeout_s, version, n)
+                      max_attempts integer, timeout_s real, version integer, tenant text, limit_key text)) WITH ORDINALITY
+           AS i(key, kind, payload, depends_on, queue, max_attempts, timeout_s, version, tenant, limit_key, n)
 $$;
 
 -- Adds items to a task whose head the caller has locked or just made. An item whose key the task already has is left
@@ -134,15 +148,16 @@ BEGIN
     END IF;
     v_free := NOT EXISTS (SELECT 1 FROM unnest(v_rows) i WHERE json_array_length(i.depends_on) > 0);
     WITH lanes AS MATERIALIZED (
-        SELECT d.queue, d.kind, d.version, agentos.lane_of(d.queue, d.kind, d.version) AS lane
-          FROM (SELECT DISTINCT coalesce(i.queue, p_queue) AS queue, i.kind, i.version FROM unnest(v_rows) i) d),
+        SELECT d.*, agentos.lane_of(d.queue, d.kind, d.version, d.tenant, d.limit_key) AS lane
+          FROM (SELECT DISTINCT coalesce(i.queue, p_queue) AS queue, i.kind, i.version, i.tenant, i.limit_key
+                  FROM unnest(v_rows) i) d),
     made AS (
         INSERT INTO agentos.work_items (item_id, task_id, seq, lane, max_attempts, single, timeout_s, rank, key, payload)
         SELECT nextval('agentos.item_ids'), p_task, v_first + i.n, l.lane, i.max_attempts, false, i.timeout_s, p_rank, i.key,
                i.payload
           FROM unnest(v_rows) i
           LEFT JOIN lanes l ON l.kind = i.kind AND l.queue = coalesce(i.queue, p_queue)
-           AND coalesce(l.version, -1) = coalesce(i.version, -1)
+           AND coalesce(l.version, -1) = coalesce(i.version, -1) AND (l.tenant, l.limit_key) = (i.tenant, i.limit_key)
          WHERE v_first = 0 OR NOT EXISTS (SELECT 1 FROM agentos.work_items w WHERE w.task_id = p_task AND w.key = i.key)
          ORDER BY i.n
         RETURNING item_id, lane),

@@ -17,3 +17,19 @@ BEGIN
     END IF;
     RETURN v.task_id;
 END $$;
+
+-- The same for p_window_s seconds from the first submit on: after them the key is free again, for whoever comes first.
+-- What was submitted within them counts, whatever has become of it.
+CREATE FUNCTION agentos.submit_unique(p_key text, p_task text, p_kind text, p_sha256 text, p_window_s float8) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE v_task text; v_now timestamptz := agentos.clock();
+BEGIN
+    INSERT INTO agentos.submit_keys AS k (idempotency_key, task_id, kind, payload_sha256, created_at)
+    VALUES (p_key, p_task, p_kind, p_sha256, v_now)
+    ON CONFLICT (idempotency_key) DO UPDATE
+       SET task_id = excluded.task_id, payload_sha256 = excluded.payload_sha256, created_at = excluded.created_at
+     WHERE k.created_at <= v_now - make_interval(secs => p_window_s);
+    IF FOUND THEN RETURN NULL; END IF;
+    SELECT k.task_id INTO v_task FROM agentos.submit_keys k WHERE k.idempotency_key = p_key;
+    RETURN v_task;
+END $$;

@@ -4,13 +4,15 @@
 -- other. All or nothing. Returns the items' ids in the order of p_tasks.
 CREATE FUNCTION agentos.submit_many(p_tasks text[], p_kind text, p_title text, p_payloads text, p_queue text,
                                     p_priority integer, p_max_attempts integer, p_timeout_s real, p_delay_s float8,
-                                    p_version integer)
+                                    p_version integer, p_tenant text DEFAULT '', p_key text DEFAULT '')
 RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     v_items bigint[] := ARRAY(SELECT nextval('agentos.item_ids') FROM generate_subscripts(p_tasks, 1));
-    v_lane integer := agentos.lane_of(p_queue, p_kind, p_version);
+    v_lane integer := agentos.lane_of(p_queue, p_kind, p_version, p_tenant, p_key);
     v_rank bigint := agentos.rank_of(agentos.clock(), p_priority);
 BEGIN
+    PERFORM agentos.admit_depth(p_queue, l.max_depth, cardinality(p_tasks)) FROM agentos.lanes l
+      WHERE l.lane = v_lane AND l.max_depth IS NOT NULL AND p_delay_s <= 0;
     PERFORM agentos.insert_records(p_tasks, p_kind, p_title, p_queue, v_items);
     INSERT INTO agentos.work_items (item_id, task_id, seq, lane, max_attempts, single, timeout_s, rank, payload)
     SELECT u.item_id, u.task_id, 1, v_lane, p_max_attempts, true, p_timeout_s, v_rank, u.payload
@@ -55,6 +57,9 @@ CREATE FUNCTION agentos.add_items(p_task text, p_queue text, p_priority integer,
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE v_first integer; v_rank bigint := agentos.rank_of(agentos.clock(), p_priority);
 BEGIN
+    IF EXISTS (SELECT 1 FROM agentos.queue_credits) THEN
+        PERFORM agentos.admit_plan(ARRAY(SELECT coalesce(q, p_queue) FROM unnest(p_queues) q));
+    END IF;
     UPDATE agentos.task_heads SET open_items = open_items + cardinality(p_keys)
      WHERE task_id = p_task AND status IS NULL AND NOT cancel_requested;
     IF NOT FOUND THEN PERFORM agentos.require_open(p_task); END IF;

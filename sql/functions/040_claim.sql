@@ -15,7 +15,10 @@ BEGIN
     PERFORM 1 FROM agentos.workers w
       WHERE w.worker_id = p_worker AND w.state = 'alive' AND w.claim_epoch = p_epoch FOR KEY SHARE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'worker % may not claim: it is not alive, or its claim epoch is not % any more', p_worker, p_epoch
+        IF EXISTS (SELECT 1 FROM agentos.workers w WHERE w.worker_id = p_worker AND w.state = 'alive') THEN
+            PERFORM agentos.lanes_changed(p_worker);
+        END IF;
+        RAISE EXCEPTION 'worker % may not claim: it is not alive', p_worker
             USING ERRCODE = 'AG005', HINT = 'drop everything it held and start again under a new worker id';
     END IF;
 END $$;
@@ -88,7 +91,8 @@ BEGIN
     END IF;
 END $$;
 
--- The same for the items of one task, in any lane: what a runner without a worker process does. Costs a walk over the
+-- The same for the items of one task, in any lane: what a runner without a worker process does, by hand: it obeys neither
+-- limits nor the pause of a queue. Costs a walk over the
 -- ready rows of the task's lanes. p_lease_s: the lease ends by itself unless renewed; null: it lives as long as its worker.
 CREATE FUNCTION agentos.claim_task(p_worker bigint, p_epoch integer, p_task text, p_limit integer, p_lease_s float8)
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
@@ -102,7 +106,7 @@ BEGIN
 END $$;
 
 -- The same for one item of any of these kinds (null: any kind): what `LeaseManager.acquire_lease` does. The planning
--- items of runners are theirs.
+-- items of runners are theirs. Limits and pauses are looked up each time.
 CREATE FUNCTION agentos.claim_one(p_worker bigint, p_epoch integer, p_kinds text[], p_lease_s float8)
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
 BEGIN
@@ -114,7 +118,16 @@ BEGIN
          CROSS JOIN LATERAL (SELECT r.ctid AS row_at, r.rank FROM agentos.lease_ready r WHERE r.lane = v.s * l.lane
                               ORDER BY r.rank, r.seq LIMIT 1 FOR UPDATE SKIP LOCKED) x
          WHERE l.queue <> '@runner' AND (p_kinds IS NULL OR l.kind = ANY (p_kinds))
+           AND NOT EXISTS (SELECT 1 FROM agentos.paused_queues p WHERE p.queue = l.queue)
+           AND NOT EXISTS (SELECT 1 FROM agentos.lane_limits x WHERE x.lane = l.lane)
          LIMIT 1));
+    IF NOT FOUND AND EXISTS (SELECT 1 FROM agentos.limits) THEN
+        RETURN QUERY SELECT * FROM agentos.take_limited(p_worker, ARRAY(
+            SELECT v.s * l.lane FROM agentos.lanes l CROSS JOIN (VALUES (1), (-1)) v(s)
+             WHERE l.queue <> '@runner' AND (p_kinds IS NULL OR l.kind = ANY (p_kinds))
+               AND NOT EXISTS (SELECT 1 FROM agentos.paused_queues p WHERE p.queue = l.queue)
+               AND EXISTS (SELECT 1 FROM agentos.lane_limits x WHERE x.lane = l.lane)), 1, p_lease_s);
+    END IF;
 END $$;
 
 -- What such a claim returns for rows it now holds, in the order of their rank.

@@ -94,6 +94,7 @@ CREATE FUNCTION agentos.findings(p_old_s float8, p_silent_s float8 DEFAULT 3600)
         UNION ALL SELECT * FROM agentos.worker_findings()
         UNION ALL SELECT * FROM agentos.cron_findings()
         UNION ALL SELECT * FROM agentos.work_findings()
+        UNION ALL SELECT * FROM agentos.flow_findings()
         UNION ALL SELECT * FROM agentos.vacuum_findings()
         UNION ALL SELECT * FROM agentos.fleet_findings()
         UNION ALL SELECT * FROM agentos.stuck_findings(least(p_old_s, 5), p_silent_s)) f

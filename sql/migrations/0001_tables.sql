@@ -2,15 +2,17 @@
 -- Narrow and append-only where it is hot; no foreign keys and no triggers, because an FK check takes
 -- FOR KEY SHARE on the parent and turns concurrent completions into lock traffic.
 
--- One integer per (queue, kind, version, fairness key). A worker claims only lanes it serves, so work that nobody
--- can run costs a claim nothing. A row in lane -N is work of lane N that crashed its process once: it runs alone.
+-- One integer per (queue, kind, version, fairness key, limit key). A worker claims only lanes it serves, so work that
+-- nobody can run costs a claim nothing. A row in lane -N is work of lane N that crashed its process once: it runs alone.
 CREATE TABLE agentos.lanes (
     lane         integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     queue        text NOT NULL,
     kind         text NOT NULL,
     version      integer NOT NULL DEFAULT 0,
-    fairness_key text NOT NULL DEFAULT '',
-    UNIQUE (queue, kind, version, fairness_key)
+    fairness_key text NOT NULL DEFAULT '',   -- the tenant: lanes of different ones take turns
+    limit_key    text NOT NULL DEFAULT '',   -- what a limit per key counts by
+    max_depth    integer,                    -- of its queue: submits ask `queue_credits`; null: they do not
+    UNIQUE (queue, kind, version, fairness_key, limit_key)
 );
 
 -- What a user submitted; never updated. A task of one item keeps its payload in work_items only.
@@ -25,7 +27,8 @@ CREATE TABLE agentos.task_records (
 );
 CREATE INDEX task_records_created ON agentos.task_records (created_at DESC);
 
--- Submits that named themselves: the same key again is the same task. Written with it, never updated.
+-- Submits that named themselves: the same key again is the same task. Written with it; updated only when a key that was
+-- unique for a time is used again after it.
 CREATE TABLE agentos.submit_keys (
     idempotency_key text PRIMARY KEY CHECK (length(idempotency_key) BETWEEN 1 AND 255),
     task_id         text NOT NULL,

@@ -41,6 +41,8 @@ COMMANDS = (
     Entry("resolve", "doubts", LOOK, "Say what became of a call in doubt."),
     Entry("budget", "budget", LOOK, "What a task may spend on models; raise its limits."),
     Entry("usage", "usage", LOOK, "Tokens and cost, spent and saved, by task, model and day."),
+    Entry("queue", "queues", LOOK, "List queues; let one stand still, or go on."),
+    Entry("limit", "limits", LOOK, "How much may run, start or wait at once."),
     Entry("workers", "workers", LOOK, "List the workers."),
     Entry("cron", "cron", LOOK, "Tasks by the calendar: list, run, pause, resume, remove, register."),
     Entry("stats", "stats", LOOK, "How much there is to do and was done, by queue and kind."),

@@ -10,7 +10,7 @@ from agentos.store.calls.timeline import Finding
 
 Say = Callable[[dict[str, Any]], str]
 Severity = Literal["problem", "warning", "note"]
-NOTES = frozenset({"awaits_approval", "failed_tasks"})
+NOTES = frozenset({"awaits_approval", "failed_tasks", "queue_paused"})
 WARNINGS = frozenset({
     "clock_skew", "loop_lag", "version_skew", "connection_budget", "bloated", "vacuum_settings", "silent_attempt",
     "counts_old",
@@ -212,6 +212,10 @@ _TEXTS: dict[str, tuple[Say, Say]] = {
     "failed_tasks": (
         lambda d: f"{d['items']} item(s) failed for good within a day, such as one of {d['task_id']}",
         lambda d: f"agentos tasks --status failed; {_look(d)}; mended: agentos retry {quote(d['task_id'])}",
+    ),
+    "queue_paused": (
+        lambda d: f"queue {d['queue']} was paused by {d['by'] or 'somebody'} {duration(d['paused_s'])} ago",
+        lambda d: f"if nobody needs that any more: agentos queue resume {quote(d['queue'])}",
     ),
     "awaits_approval": (
         lambda d: f"{d['task_id']} asks: {compact(d['question'], 200)}",

@@ -30,7 +30,10 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
     ] = "{}",
     task_id: Annotated[str | None, typer.Option(metavar="ID", help="The task's id (default: a new one).")] = None,
     key: Annotated[
-        str | None, typer.Option("--key", metavar="KEY", help="Idempotency key: said again, the same task.")
+        str | None,
+        typer.Option(
+            "--key", metavar="KEY", help="Idempotency key: said again, the same task (with --unique-for, for so long)."
+        ),
     ] = None,
     title: Annotated[str | None, typer.Option(help="For people (default: the kind).")] = None,
     queue: Annotated[str, typer.Option(help="Which workers may take it.")] = "default",
@@ -38,6 +41,12 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
     max_attempts: Annotated[int, typer.Option(min=1, max=1000, help="Fail for good after so many failures.")] = 5,
     version: Annotated[
         int | None, typer.Option("--version", min=0, max=1_000_000, help="Of its handler (default: the newest run).")
+    ] = None,
+    tenant: Annotated[str, typer.Option(metavar="NAME", help="Whose it is: tenants take turns.")] = "",
+    concurrency_key: Annotated[str, typer.Option(metavar="KEY", help="What limits per key count it by.")] = "",
+    unique_for: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0.001, help="The same kind and payload so long: the same task."),
     ] = None,
     delay: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Not before so long from now.")] = 0.0,
     deadline: Annotated[
@@ -79,11 +88,12 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
         call = tasks.submit(
             task_id, kind, title or kind, body, queue=queue, priority=priority, max_attempts=max_attempts,
             delay_s=delay, version=0 if kind in BUILT_IN and version is None else version,
+            tenant=tenant, limit_key=concurrency_key,
         )  # fmt: skip
         call = with_budget(call, [task_id], budget.limits, budget.on_exceed) if budget else call
         call = call if deadline is None else tasks.with_deadline(call, [task_id], deadline)
         with submitting(kind, queue, [task_id]) as carry:
-            former, item = _write(db, carry(call) if carry else call, key, (task_id, kind, body))
+            former, item = _write(db, carry(call) if carry else call, key, (task_id, kind, body), unique_for)
         tracing.flush()
         task_id = former or task_id
         db.run(workers.wake([queue]))  # its own statement: inside submit it would halve the rate
@@ -100,11 +110,13 @@ def submit(  # noqa: PLR0913, PLR0917  one argument for each option
 
 
 def _write(
-    db: Database, call: Call[int], key: str | None, asked: tuple[str, str, str]
+    db: Database, call: Call[int], key: str | None, asked: tuple[str, str, str], unique_for: float | None
 ) -> tuple[str | None, int | None]:
     """The task that was submitted under the key before, and the new item. `asked`: task_id, kind, payload."""
-    if key is None:
+    if key is None and unique_for is None:
         return None, db.run(call)
-    from agentos.core.app.keyed import reservation, submit_keyed  # noqa: PLC0415  start-up: it brings the whole API
+    from agentos.core.app import keyed  # noqa: PLC0415  start-up: it brings the whole API
 
-    return submit_keyed(db, None, call, reservation(key, *asked)), None
+    if unique_for is not None:
+        return keyed.submit_keyed(db, None, call, keyed.unique_reservation(key, *asked, unique_for)), None
+    return keyed.submit_keyed(db, None, call, keyed.reservation(key or "", *asked)), None

@@ -8,7 +8,7 @@ from typing import Any, LiteralString
 from agentos.coordinator.once import sweep_once
 from agentos.core.app import App
 from agentos.core.process import host
-from agentos.store.calls import coordinator, workers
+from agentos.store.calls import coordinator, flow, workers
 from agentos.store.connect import AsyncDatabase, Database, Target, connect
 from agentos.store.run import Call
 from agentos.store.schema import in_schema
@@ -167,8 +167,8 @@ def _target(settings: Settings) -> Target:
 
 
 async def _is_ready(db: AsyncDatabase, options: Options, *, solo: bool | None) -> bool:
-    lanes = list(await db.run(workers.lanes_of(options.queues, *options.served)))
-    served = [sign * lane for sign in _signs(solo=solo) for lane in lanes]
+    lanes = (await db.run(flow.served_lanes(options.queues, *options.served))).lanes
+    served = [sign * each.lane for sign in _signs(solo=solo) for each in lanes]
     return await db.run(ready_in(served))
 
 
@@ -185,8 +185,8 @@ def held_by(worker_id: int) -> Call[bool]:
 
 
 def ready_in(lanes: list[int]) -> Call[bool]:
-    """Whether anything is ready in these lanes."""
+    """Whether anything is ready in these lanes, and their limits let it be claimed."""
     return Call(
-        "SELECT EXISTS (SELECT 1 FROM agentos.lease_ready r WHERE r.lane = ANY ($1::integer[])) AS found", (lanes,),
+        "SELECT cardinality(agentos.lanes_with_room($1::integer[], 1)) > 0 AS found", (lanes,),
         lambda rows: bool(rows[0]["found"]),
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """Turns: completions and the next claim in one round trip; and what is done when it is not known what one did."""
 
 import asyncio
-import random
+from dataclasses import replace
+from typing import TypeVar
 
 from agentos.core.logs import get_logger
 from agentos.core.process import monotonic
@@ -12,17 +13,19 @@ from agentos.store.counts import counts
 from agentos.store.errors import DatabaseUnavailable
 from agentos.store.run import Call
 from agentos.worker.flush import Completions, as_sent
+from agentos.worker.lanes import Lanes
 from agentos.worker.pace import CLAIM_MOST
 from agentos.worker.running import Attempt, Held, Stop
 from agentos.worker.slots import Slots
 
 log = get_logger(__name__)
+T = TypeVar("T")
 
 
 class Claims:
     """The claims of one worker id. One is in flight at most; lanes are taken in turn, so that none starves."""
 
-    def __init__(self, db: AsyncDatabase, worker_id: int, ttl_s: float, held: Held, slots: Slots) -> None:
+    def __init__(self, db: AsyncDatabase, worker_id: int, ttl_s: float, held: Held, slots: Slots, lanes: Lanes) -> None:
         self._db = db
         self._worker_id = worker_id
         self._timeout_s = ttl_s / 3
@@ -31,33 +34,36 @@ class Claims:
         self._epoch = 0
         self._claim_no = slots.begun
         self._marked: set[int] = set()
-        self._lanes: list[int] = []
-        self._solo: list[int] = []
+        self._lanes = lanes
+        self._limited_first = False
         self.ambiguous = False
-
-    async def serve(self, queues: tuple[str, ...], kinds: list[str], versions: list[int], *, solo: bool) -> None:
-        """Find the lanes of what this worker serves; `solo`: the lanes of items that must run alone."""
-        lanes = await self._db.run(workers.lanes_of(queues, kinds, versions))
-        self._lanes = [-lane for lane in lanes] if solo else list(lanes)
-        self._solo = [] if solo else [-lane for lane in lanes]
 
     async def turn(self, completions: Completions, room: int, ahead: int) -> Claimed:
         """Complete what is pending, claim up to `room` items, put them in the queue. `ahead`: how many of those that
         are held may start before the next turn has its reply; items beyond are prefetched, and not charged a crash.
 
-        Raises DatabaseUnavailable: call again, after `flush` and `adopt`; WorkerDead: start again under a new id.
+        Raises DatabaseUnavailable, LanesChanged: call again, after `flush` and `adopt`; WorkerDead: start again under a
+        new id.
         """
+        lanes = self._lanes
+        if not lanes.idle:
+            await lanes.look_if_new()
+        self._limited_first = bool(lanes.limited) and not self._limited_first
+        most = 0 if self._limited_first else min(room, CLAIM_MOST)
+        asked = lanes.free.order()
         batch = [] if completions.uncertain else completions.batch()
-        random.shuffle(self._lanes)
         waiting = len(self._slots.queue)
         begun = self._slots.to_begin(ahead)
         claim_no = self._claim_no + 1 if waiting >= ahead and waiting else 0
         over = [n for n in self._marked if not self._held.prefetched.get(n)]
         if not batch and not begun and not over and not claim_no:
-            call = items.claim(self._worker_id, self._epoch, self._lanes, min(room, CLAIM_MOST), self._solo)
+            if lanes.idle and not lanes.woken:
+                call = items.claim_idle(self._worker_id, self._epoch, asked, most, lanes.solo, lanes.newest)
+            else:
+                call = items.claim(self._worker_id, self._epoch, asked, most, lanes.solo)
         else:
             call = items.turn(
-                self._worker_id, self._epoch, as_sent(batch), self._lanes, min(room, CLAIM_MOST), self._solo,
+                self._worker_id, self._epoch, as_sent(batch), asked, most, lanes.solo,
                 claim_no=claim_no or None, begun=begun, over=over,
             )  # fmt: skip
         self.ambiguous, completions.uncertain = True, bool(batch) or completions.uncertain
@@ -74,7 +80,39 @@ class Claims:
         if batch:
             completions.settled(batch, claimed.fenced)
         self._begin(claimed, begun, claim_no)
+        if most:
+            lanes.free.claimed(asked, claimed.items, full=len(claimed.items) >= most)
+        if lanes.limited:
+            claimed = await self._with_limited(claimed, room)
+        lanes.idle = not claimed.items
+        if lanes.idle and lanes.woken and await lanes.look_if_new(at_once=True):
+            self._held.changed.set()
         return claimed
+
+    async def _with_limited(self, claimed: Claimed, room: int) -> Claimed:
+        """Beside that, what limits leave: after the completions, whose places are free again. Who claims first changes
+        from turn to turn, so that neither starves.
+        """
+        slots, lanes = self._slots, self._lanes
+        most = min(room - len(claimed.items), slots.free or max(slots.concurrency // 2, 1))
+        asked = lanes.limited.order()
+        self.ambiguous = True
+        limited = await self._answered(items.claim_limited(self._worker_id, self._epoch, asked, max(most, 0)))
+        lanes.limited.claimed(asked, limited, full=len(limited) >= most)
+        for item in reversed(limited):  # before what was prefetched: they count already
+            attempt = Attempt(item, self._worker_id, 0)
+            self._held.add(attempt)
+            slots.queue.appendleft(attempt)
+        slots.fill()
+        rest = min(room, slots.free) - len(limited) if self._limited_first else 0
+        if rest > 0:
+            asked = lanes.free.order()
+            more = await self._answered(items.claim(self._worker_id, self._epoch, asked, rest))
+            lanes.free.claimed(asked, more.items, full=len(more.items) >= rest)
+            self._begin(more, [], 0)
+            limited += more.items
+        self.ambiguous = False
+        return replace(claimed, items=(*claimed.items, *limited))
 
     def _begin(self, claimed: Claimed, begun: list[int], claim_no: int) -> None:
         slots = self._slots
@@ -86,7 +124,7 @@ class Claims:
             slots.queue.append(attempt)
         slots.fill()
 
-    async def _answered(self, call: Call[Claimed]) -> Claimed:
+    async def _answered(self, call: Call[T]) -> T:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._db.run(call)
@@ -95,9 +133,10 @@ class Claims:
 
     async def at_risk(self) -> int:
         """This worker's share of the leases that may be reclaimed before long, and must then run alone."""
-        if not self._solo:
+        served = self._lanes.served
+        if not served:
             return 0
-        risk = await self._db.run(workers.leases_at_risk(self._lanes))
+        risk = await self._db.run(workers.leases_at_risk(served))
         return -(-risk.leases // max(risk.workers, 1))
 
     async def adopt(self) -> None:
@@ -107,7 +146,9 @@ class Claims:
         more is stopped.
         """
         adopted = await self._db.run(workers.adopt(self._worker_id))
-        self._epoch, self.ambiguous = adopted.claim_epoch, False
+        self._epoch = adopted.claim_epoch
+        await self._lanes.look()  # whoever raised the epoch too may have changed what there is to claim
+        self.ambiguous = False
         known = {item_id: attempt.item.token for item_id, attempt in self._held.attempts.items()}
         unknown = [(item_id, token) for item_id, token in adopted.held.items() if known.get(item_id) != token]
         if unknown:

@@ -14,6 +14,7 @@ import functools
 import random
 import signal
 
+from agentos.core.app.limits import declarations
 from agentos.core.logs import get_logger
 from agentos.core.presence import Presence
 from agentos.core.process import monotonic
@@ -22,13 +23,14 @@ from agentos.store.calls import items, workers
 from agentos.store.calls.items import Claimed
 from agentos.store.connect import AsyncDatabase, Database, Target, locate
 from agentos.store.counts import counts
-from agentos.store.errors import DatabaseError, WorkerDead
+from agentos.store.errors import DatabaseError, LanesChanged, WorkerDead
 from agentos.store.run import adrive
 from agentos.worker.behind import Behind
 from agentos.worker.claims import Claims
 from agentos.worker.execution import Execution
 from agentos.worker.flush import Completions
 from agentos.worker.health import serve_health
+from agentos.worker.lanes import Lanes
 from agentos.worker.listener import listen
 from agentos.worker.options import Options
 from agentos.worker.outage import TROUBLE, reason
@@ -79,6 +81,7 @@ class Worker:
             given_back=self._waker.wake,
         )  # fmt: skip
         self._slots = Slots(self.options.concurrency, self._execution.run)
+        self._lanes = Lanes(self._db)
         self.vitals.behind = Behind(self._sync_db, self._slots, self.held, self._waker, self._unsure)
         self._pace = Pace(0 if self.options.solo else self.options.settings.prefetch)
         background = [asyncio.create_task(self.vitals.tick()), asyncio.create_task(self._self_fence())]
@@ -88,7 +91,7 @@ class Worker:
                 poll_s=self.options.settings.poll_s,
             )
         elif self.options.listen:
-            background.append(asyncio.create_task(listen(self.target.dsn, self.options.queues, self.wake)))
+            background.append(asyncio.create_task(listen(self.target.dsn, self.options.queues, self._noticed)))
         unguard = self.vitals.guard_loop()
         try:
             async with serve_health(self):
@@ -123,6 +126,11 @@ class Worker:
     def wake(self) -> None:
         """Look for work now."""
         self.held.changed.set()
+
+    def _noticed(self) -> None:
+        """There is new work, maybe of a tenant that had none before."""
+        self._lanes.woken = True
+        self.wake()
 
     def stop(self) -> None:
         """The first signal: stop claiming and drain. The second: hand everything back now."""
@@ -163,9 +171,11 @@ class Worker:
         presence.heartbeat.on_dead = functools.partial(self._told_dead, loop)
         await asyncio.to_thread(presence.start)
         self.vitals.heartbeat = presence.heartbeat
-        self._claims = Claims(self._db, presence.worker_id, settings.ttl_s, self.held, self._slots)
+        self._claims = Claims(self._db, presence.worker_id, settings.ttl_s, self.held, self._slots, self._lanes)
         try:
-            await self._claims.serve(self.options.queues, *self.options.served, solo=self.options.solo)
+            for declared in declarations(self.options.app.handlers):
+                await self._db.run(declared)
+            await self._lanes.serve(self.options.queues, *self.options.served, solo=self.options.solo)
         except BaseException:
             await asyncio.to_thread(presence.stop)
             raise
@@ -217,6 +227,9 @@ class Worker:
                 self._pause = 0.1
             except WorkerDead:
                 await self._drop_everything()
+                continue
+            except LanesChanged:
+                self._unsure()
                 continue
             except TROUBLE as exc:
                 if self._may_leave(idle_since):  # whoever started it may be gone, and the database for good

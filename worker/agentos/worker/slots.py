@@ -25,7 +25,7 @@ class Slots:
         self.queue: deque[Attempt] = deque()
         self.busy = 0
         self.begun = 0
-        self._concurrency = concurrency
+        self.concurrency = concurrency
         self._run = run
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
@@ -33,7 +33,7 @@ class Slots:
     @property
     def free(self) -> int:
         """Slots that nothing runs in."""
-        return self._concurrency - self.busy
+        return self.concurrency - self.busy
 
     @property
     def low(self) -> int:
@@ -43,7 +43,7 @@ class Slots:
     @property
     def starved(self) -> bool:
         """Whether a slot is free and what waits for it may not begin yet."""
-        return bool(self.queue) and self.busy < self._concurrency and self.queue[0].claim_no > self.begun
+        return bool(self.queue) and self.busy < self.concurrency and self.queue[0].claim_no > self.begun
 
     def to_begin(self, ahead: int) -> list[int]:
         """The claims that must be begun for the next `ahead` items to start."""
@@ -55,7 +55,7 @@ class Slots:
     def fill(self) -> None:
         """Start what may start."""
         queue = self.queue
-        while queue and self.busy < self._concurrency:
+        while queue and self.busy < self.concurrency:
             try:
                 attempt = queue.popleft()
             except IndexError:  # given back while the loop stood still

@@ -3,6 +3,7 @@
 from agentos.core.app.context import BlockingContext, TaskContext
 from agentos.core.app.handle import AsyncSubmittedTask, SubmittedTask, TaskHandle
 from agentos.core.app.handler import Handler
+from agentos.core.app.limits import Limit, Rate
 from agentos.core.app.registry import App
 from agentos.core.app.retry import Retry
 from agentos.core.budget import Budget
@@ -12,6 +13,6 @@ from agentos.store.errors import IsolatedHandlerDied, NonRetryable, RetryAfter
 
 __all__ = [
     "NOT_DONE", "UNKNOWN", "App", "AsyncSubmittedTask", "BlockingContext", "Budget", "Completion", "Done",
-    "Handler", "IsolatedHandlerDied", "NonRetryable", "Retry", "RetryAfter", "SubmittedTask", "TaskContext",
-    "TaskHandle", "ToolCall",
+    "Handler", "IsolatedHandlerDied", "Limit", "NonRetryable", "Rate", "Retry", "RetryAfter", "SubmittedTask",
+    "TaskContext", "TaskHandle", "ToolCall",
 ]  # fmt: skip

@@ -38,31 +38,34 @@ def _is_id(value: object) -> bool:
 
 
 def calls_of(
-    ids: Sequence[str], texts: Iterable[str], *, budget: Budget | None = None, deadline_s: float | None = None,
-    **how: Any,
+    ids: Sequence[str], texts: Iterable[str], keys: Sequence[str], *, budget: Budget | None = None,
+    deadline_s: float | None = None, **how: Any,
 ) -> Iterator[Call[tuple[int, ...]]]:  # fmt: skip
-    """The calls that make a task of each of `texts`, made one by one, for whoever runs all or none of them."""
-    for at, batch in _batches(texts):
-        yield _call(ids[at : at + len(batch)], batch, budget, deadline_s, how)
+    """The calls that make a task of each of `texts`, made one by one, for whoever runs all or none of them. `keys`: the
+    limit key of each, "" for none; those of one key are together.
+    """
+    for key, batch_ids, batch in _batches(ids, texts, keys):
+        call = tasks.submit_many(batch_ids, payloads=batch, limit_key=key, **how)
+        if budget is not None:
+            call = with_budget(call, batch_ids, budget.limits, budget.on_exceed)
+        yield call if deadline_s is None else tasks.with_deadline(call, batch_ids, deadline_s)
 
 
-def _call(
-    ids: Sequence[str], batch: list[str], budget: Budget | None, deadline_s: float | None, how: dict[str, Any]
-) -> Call[tuple[int, ...]]:
-    call = tasks.submit_many(ids, payloads=batch, **how)
-    if budget is not None:
-        call = with_budget(call, ids, budget.limits, budget.on_exceed)
-    return call if deadline_s is None else tasks.with_deadline(call, ids, deadline_s)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Where it begins, and so many payloads, of so many characters together (or a single one that is larger)."""
-    start, batch, size = 0, list[str](), 0
-    for text in texts:
-        if batch and (len(batch) == BATCH or size + len(text) > BATCH_CHARACTERS):
-            yield start, batch
-            start, batch, size = start + len(batch), [], 0
+def _batches(
+    ids: Sequence[str], texts: Iterable[str], keys: Sequence[str]
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Key, ids and payloads: so many, of so many characters together (or a single one that is larger)."""
+    open_: dict[str, tuple[list[str], list[str]]] = {}
+    size = 0
+    for task_id, text, key in zip(ids, texts, keys, strict=True):
+        waiting = open_.get(key)
+        if open_ and (size + len(text) > BATCH_CHARACTERS or (waiting is not None and len(waiting[0]) == BATCH)):
+            for each, (batch_ids, batch) in open_.items():
+                yield each, batch_ids, batch
+            open_, size = {}, 0
+        batch_ids, batch = open_.setdefault(key, ([], []))
+        batch_ids.append(task_id)
         batch.append(text)
         size += len(text)
-    if batch:
-        yield start, batch
+    for each, (batch_ids, batch) in open_.items():
+        yield each, batch_ids, batch

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from agentos.core.app.limits import Limit, Rate
 from agentos.core.app.retry import Retry
 from agentos.core.budget import Budget
 from agentos.core.flows.program import OnChange
@@ -37,6 +38,8 @@ class Handler:
     memory_mb: int | None = None
     version: int = 0
     accepts: frozenset[int] = frozenset({0})
+    concurrency: Limit | None = None
+    rate: Rate | None = None
     is_async: bool = field(init=False)
     """Whether the function is a coroutine function. Found out once: `inspect` takes a tenth of what an item costs."""
 
@@ -46,6 +49,7 @@ class Handler:
         check_deadline(self.deadline_s)
         self._check_attempts()
         self._check_isolation()
+        self._check_limits()
         if self.on_change not in get_args(OnChange):
             self._refuse(f"on_change is {self.on_change!r}", "use 'ask', 'continue' or 'fail'")
 
@@ -60,6 +64,25 @@ class Handler:
             )
         if self.cancel_grace_s is not None and not 0 <= self.cancel_grace_s <= 86_400:
             self._refuse(f"cancel_grace_s is {self.cancel_grace_s!r}", "pass seconds, 0 to 86400")
+
+    @property
+    def limit_key(self) -> str | None:
+        """The name in the payload that its limits count by; None: they count the whole kind."""
+        keys = [limit.key for limit in (self.concurrency, self.rate) if limit is not None and limit.key is not None]
+        return keys[0] if keys else None
+
+    def _check_limits(self) -> None:
+        concurrency, rate = self.concurrency, self.rate
+        for given, wanted in ((concurrency, Limit), (rate, Rate)):
+            value: object = given
+            if value is not None and not isinstance(value, wanted):
+                self._refuse(
+                    f"{value!r:.80} is no {wanted.__name__}", "pass concurrency=Limit(5), rate=Rate(100, per_s=60)"
+                )
+        if concurrency and rate and None not in (concurrency.key, rate.key) and concurrency.key != rate.key:
+            self._refuse(
+                f"its limits count by two keys, {concurrency.key!r} and {rate.key!r}", "an item has one: use the same"
+            )
 
     def _check_isolation(self) -> None:
         if self.isolation not in get_args(Isolation):

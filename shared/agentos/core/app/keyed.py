@@ -12,6 +12,7 @@ from agentos.store.errors import InvalidInput
 from agentos.store.run import Call, raise_mapped, run_call
 
 KEY_LIMIT = 255
+WINDOW_MOST_S = 366 * 86_400.0
 
 
 def checked_key(key: str) -> str:
@@ -27,6 +28,19 @@ def checked_key(key: str) -> str:
 def reservation(key: str, task_id: str, kind: str, payload: str) -> Call[str | None]:
     """The call that reserves the key. Raises InvalidInput: if it is no such text."""
     return tasks.submit_key(checked_key(key), task_id, kind, hashlib.sha256(payload.encode()).hexdigest())
+
+
+def unique_reservation(key: str | None, task_id: str, kind: str, payload: str, window_s: float) -> Call[str | None]:
+    """The call that reserves a key for a time; without one, kind and payload are it.
+
+    Raises InvalidInput: if the key is no such text, or the time not above 0 and at most a year.
+    """
+    if not 0 < window_s <= WINDOW_MOST_S:
+        raise InvalidInput(f"unique_for_s is {window_s!r}", hint="pass seconds, above 0, at most a year")
+    digest = hashlib.sha256(payload.encode()).hexdigest()
+    told = digest if key is None else hashlib.sha256(checked_key(key).encode()).hexdigest()
+    name = hashlib.sha256(kind.encode()).hexdigest()
+    return tasks.submit_unique(f"@unique:{name}:{told}", task_id, kind, digest, window_s)
 
 
 def submit_keyed(

@@ -11,10 +11,12 @@ from agentos.core.app.arguments import bind
 from agentos.core.app.bulk import calls_of, checked_ids
 from agentos.core.app.handle import AsyncSubmittedTask, SubmittedTask, TaskHandle
 from agentos.core.app.handler import Handler, Isolation, check_deadline
-from agentos.core.app.keyed import reservation
+from agentos.core.app.keyed import reservation, unique_reservation
+from agentos.core.app.limits import Limit, Rate, checked_key, limit_key_of
 from agentos.core.app.retry import Retry
 from agentos.core.app.submission import (
     Lanes,
+    OnDuplicate,
     Submission,
     SubmitManyOptions,
     SubmitOptions,
@@ -41,7 +43,7 @@ from agentos.store.calls.ledger import OnDoubt
 from agentos.store.canonical import canonical_text
 from agentos.store.codec import Codec, use_codec
 from agentos.store.connect import Database
-from agentos.store.errors import ConfigInvalid, InvalidInput
+from agentos.store.errors import ConfigInvalid, InvalidInput, TaskExists
 from agentos.store.joined import joined
 from agentos.store.settings import load_settings
 
@@ -85,6 +87,7 @@ class App:
         on_change: OnChange = "ask", retry: Retry | None = None, cancel_grace_s: float | None = None,
         isolation: Isolation = "none", memory_mb: int | None = None,
         version: int = 0, accepts: Iterable[int] | None = None,
+        concurrency: Limit | None = None, rate: Rate | None = None,
     ) -> Callable[[F], F]:  # fmt: skip
         """Register a handler `async def f(ctx, **payload)` (or a plain `def`, run in a thread).
 
@@ -102,6 +105,9 @@ class App:
         that is a failure of the attempt (IsolatedHandlerDied). `ctx.transaction` is refused there.
         `version`: what tasks submitted with this handler are pinned to, for their life; default 0. `accepts`: which
         versions it can run (`ctx.version` tells it the item's), itself included; default: its own only.
+        `concurrency=Limit(5)`, `rate=Rate(100, per_s=60)`: how many of its items all workers together hold at once, and
+        claim within any such time; with `key="name"` for each value of that name in the payload. They hold from the
+        start of the first worker that serves the handler; what an operator sets (`agentos limit`) stands over them.
         Raises ConfigInvalid: if the kind is taken, reserved (shell, llm, plan), or the limits make no sense.
         """
         if kind in RESERVED_KINDS or kind in self.handlers or not kind:
@@ -110,7 +116,7 @@ class App:
             max_attempts = retry.max_attempts if isinstance(retry, Retry) else 5
         declared = Handler(
             kind, _undecorated, max_attempts, timeout_s, queue, budget, deadline_s, on_change, retry, cancel_grace_s,
-            isolation, memory_mb, version, accepted_versions(kind, version, accepts),
+            isolation, memory_mb, version, accepted_versions(kind, version, accepts), concurrency, rate,
         )  # fmt: skip
 
         def register(function: F) -> F:
@@ -201,7 +207,9 @@ class App:
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
         max_attempts: int | None = None,
         budget: Budget | None = None, deadline_s: float | None = None, conn: psycopg.Connection[Any] | None = None,
-        idempotency_key: str | None = None, version: int | None = None,
+        idempotency_key: str | None = None, version: int | None = None, tenant: str = "",
+        concurrency_key: str | None = None, unique_for_s: float | None = None, unique_key: str | None = None,
+        on_duplicate: OnDuplicate = "return",
     ) -> SubmittedTask:  # fmt: skip
         """Create a task of one item. Blocks for one commit.
 
@@ -212,15 +220,21 @@ class App:
         transaction the task is created, with whatever else that writes; no worker is woken then, they find it at their
         next poll after the commit, or `handle.wake()` tells them. `idempotency_key`: said again, the submit
         returns the task of the first time; `created` of the handle tells. `version`: of the handler that must run it;
-        default: that of the handler here; without one, the newest that a worker runs.
-        Raises InvalidArguments: if the payload does not fit the handler or the built-in kind. InvalidValue,
+        default: that of the handler here; without one, the newest that a worker runs. `tenant`: whose it is; workers
+        take turns between tenants, so that one's backlog does not delay another. `concurrency_key`: what limits per key
+        count it by; default: what the handler declares. `unique_for_s`: so many seconds after a submit of the same
+        kind with the same `unique_key` (default: the same payload) this returns the task of that one, or raises
+        TaskExists with `on_duplicate="raise"`.
+        Raises QueueFull: if its queue has a `max_depth`, and that many items are ready.
+        InvalidArguments: if the payload does not fit the handler or the built-in kind. InvalidValue,
         ValueTooLarge: if JSON cannot hold it. TaskExists: if the `task_id` is taken. IdempotencyConflict: if the key
         was used for something else.
         """
         asked = self._one(
             kind, payload, task_id=task_id, title=title, queue=queue, priority=priority, delay_s=delay_s,
             max_attempts=max_attempts, budget=budget, deadline_s=deadline_s, idempotency_key=idempotency_key,
-            version=version,
+            version=version, tenant=tenant, concurrency_key=concurrency_key, unique_for_s=unique_for_s,
+            unique_key=unique_key, on_duplicate=on_duplicate,
         )  # fmt: skip
         return self._put(asked, conn)[0]
 
@@ -240,7 +254,7 @@ class App:
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
         max_attempts: int | None = None,
         deadline_s: float | None = None, conn: psycopg.Connection[Any] | None = None,
-        version: int | None = None,
+        version: int | None = None, tenant: str = "", concurrency_key: str | None = None,
     ) -> list[SubmittedTask]:  # fmt: skip
         """Create a task of one item for each payload, all of them or none. Blocks for one commit.
 
@@ -251,7 +265,8 @@ class App:
         """
         asked = self._many(
             kind, payloads, task_ids=task_ids, title=title, queue=queue, priority=priority, delay_s=delay_s,
-            max_attempts=max_attempts, deadline_s=deadline_s, version=version,
+            max_attempts=max_attempts, deadline_s=deadline_s, version=version, tenant=tenant,
+            concurrency_key=concurrency_key,
         )  # fmt: skip
         return self._put(asked, conn)
 
@@ -302,17 +317,19 @@ class App:
         self, kind: str, payload: Mapping[str, Any] | None, *, task_id: str | None = None, title: str | None = None,
         queue: str | None = None, priority: int = 0, delay_s: float = 0.0, max_attempts: int | None = None,
         budget: Budget | None = None, deadline_s: float | None = None, idempotency_key: str | None = None,
-        version: int | None = None,
+        version: int | None = None, tenant: str = "", concurrency_key: str | None = None,
+        unique_for_s: float | None = None, unique_key: str | None = None, on_duplicate: OnDuplicate = "return",
     ) -> Submission:  # fmt: skip
         handler = self._handler(kind)
         text = _payload(kind, handler, payload or {})
+        limit_key = limit_key_of(handler, payload or {}, concurrency_key)
         task_id = task_id or new_task_id()
         queue = queue or (handler.queue if handler else "default")
         version = version_of(kind, handler.version if handler else None, version)
         call = tasks.submit(
             task_id, kind, title or kind, text, queue=queue, priority=priority, delay_s=delay_s,
             max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
-            version=version,
+            version=version, tenant=checked_key(tenant, "tenant"), limit_key=limit_key,
         )  # fmt: skip
         limited = budget or (handler.budget if handler else None)
         if limited is not None:
@@ -321,15 +338,25 @@ class App:
         deadline = deadline_s or (handler.deadline_s if handler else None)
         if deadline is not None:
             call = tasks.with_deadline(call, [task_id], deadline)
-        lane = (queue, kind, version)
+        lane = (queue, kind, version, tenant, limit_key)
+        if (unique_key is not None and unique_for_s is None) or (
+            unique_for_s is not None and idempotency_key is not None
+        ):
+            raise InvalidInput(
+                "unique_key needs unique_for_s, and neither goes with idempotency_key", hint="choose one of the two"
+            )
+        if unique_for_s is not None:
+            unique = unique_reservation(unique_key, task_id, kind, text, unique_for_s)
+            return Submission([lane], [task_id], call, unique, on_duplicate)
         if idempotency_key is None:
-            return Submission(lane, [task_id], call)
-        return Submission(lane, [task_id], call, reservation(idempotency_key, task_id, kind, text))
+            return Submission([lane], [task_id], call)
+        return Submission([lane], [task_id], call, reservation(idempotency_key, task_id, kind, text))
 
-    def _many(
+    def _many(  # noqa: PLR0913  each by its name
         self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
         title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
         max_attempts: int | None = None, deadline_s: float | None = None, version: int | None = None,
+        tenant: str = "", concurrency_key: str | None = None,
     ) -> Submission:  # fmt: skip
         handler = self._handler(kind)
         check_deadline(deadline_s)
@@ -337,20 +364,24 @@ class App:
         ids = checked_ids(task_ids, len(payloads))
         queue = queue or (handler.queue if handler else "default")
         version = version_of(kind, handler.version if handler else None, version)
+        keys = [limit_key_of(handler, payload, concurrency_key) for payload in payloads]
         texts = (_payload(kind, handler, payload) for payload in payloads)
         calls = calls_of(
-            ids, texts, kind=kind, title=title or kind, queue=queue, priority=priority, delay_s=delay_s,
+            ids, texts, keys, tenant=checked_key(tenant, "tenant"),
+            kind=kind, title=title or kind, queue=queue, priority=priority, delay_s=delay_s,
             max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
             budget=handler.budget if handler else None,
             deadline_s=deadline_s or (handler.deadline_s if handler else None), version=version,
         )  # fmt: skip
-        return Submission((queue, kind, version), ids, calls)
+        lanes = [(queue, kind, version, tenant, key) for key in dict.fromkeys(keys or [""])]
+        return Submission(lanes, ids, calls)
 
     def _put(self, asked: Submission, conn: psycopg.Connection[Any] | None) -> list[SubmittedTask]:
         db = self._database()
         with traced(asked) as sent:
             former = write(db, sent) if conn is None else write_on(checked_connection(conn), db, sent, self._lanes)
         if former is not None:
+            _refuse_duplicate(asked, former)
             return [SubmittedTask(former, db, created=False, queue=asked.queue)]
         if conn is None and asked.task_ids:
             self.wake(asked.queue)
@@ -365,6 +396,7 @@ class App:
         with traced(asked) as sent:
             former = await awrite_on(runner, db, sent, self._lanes)
         if former is not None:
+            _refuse_duplicate(asked, former)
             return [AsyncSubmittedTask(former, db, created=False, queue=asked.queue)]
         return [AsyncSubmittedTask(task_id, db, queue=asked.queue) for task_id in asked.task_ids]
 
@@ -374,6 +406,14 @@ class App:
             self._found = Database.default(load_settings(dsn=self._dsn))
             self._lanes = set()
         return self._found
+
+
+def _refuse_duplicate(asked: Submission, former: str) -> None:
+    if asked.on_duplicate == "raise":
+        raise TaskExists(
+            f"task {former} was submitted under the same key a short time ago",
+            hint=f"look at it: agentos show {former}",
+        )
 
 
 def _undecorated() -> None:

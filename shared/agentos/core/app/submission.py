@@ -7,23 +7,27 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import psycopg
 
 from agentos.core.app.keyed import submit_keyed
 from agentos.core.budget import Budget
 from agentos.core.tracing.submitting import submitting
-from agentos.store.calls import tasks, workers
+from agentos.store.calls import tasks
 from agentos.store.connect import Database, OnConnection
 from agentos.store.errors import InvalidInput
 from agentos.store.joined import DRIVER_ERRORS, AsyncJoined
 from agentos.store.pipeline import run_all
 from agentos.store.run import Call, Flow, adrive, do, drive, invoke, raise_mapped, run_call
 
-Lane = tuple[str, str, int | None]
-"""Queue, kind, and version; None: the newest that a worker runs."""
+Lane = tuple[str, str, int | None, str, str]
+"""Queue, kind, version (None: the newest that a worker runs), tenant and limit key ("": none)."""
 Lanes = set[Lane]
+
+
+OnDuplicate = Literal["return", "raise"]
+"""What a submit does that finds the task of a former one."""
 
 
 class SubmitManyOptions(TypedDict, total=False):
@@ -37,6 +41,8 @@ class SubmitManyOptions(TypedDict, total=False):
     max_attempts: int | None
     deadline_s: float | None
     version: int | None
+    tenant: str
+    concurrency_key: str | None
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -52,6 +58,11 @@ class SubmitOptions(TypedDict, total=False):
     deadline_s: float | None
     version: int | None
     idempotency_key: str | None
+    tenant: str
+    concurrency_key: str | None
+    unique_for_s: float | None
+    unique_key: str | None
+    on_duplicate: OnDuplicate
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +72,22 @@ class Submission:
     `reserve`: its idempotency key, if it has one; what it finds is the task to be returned instead.
     """
 
-    lane: Lane
+    lanes: Sequence[Lane]
     task_ids: Sequence[str]
     calls: Call[Any] | Iterator[Call[Any]]
     reserve: Call[str | None] | None = None
+    on_duplicate: OnDuplicate = "return"
 
     @property
     def queue(self) -> str:
         """Whose workers are to be told."""
-        return self.lane[0]
+        return self.lanes[0][0]
 
 
 @contextmanager
 def traced(asked: Submission) -> Iterator[Submission]:
     """The same, for a block in which it is written; its tasks carry the caller's trace along, if there is one."""
-    queue, kind, _ = asked.lane
+    queue, kind, *_ = asked.lanes[0]
     with submitting(kind, queue, list(asked.task_ids)) as carry:
         if carry is None:
             yield asked
@@ -160,15 +172,15 @@ def _lane_first(db: Database, asked: Submission, lanes: Lanes) -> Flow[None]:
     """Make the lane of a new kind in a transaction of its own: one that stays open would keep everybody who submits
     the kind waiting for its COMMIT. Not if his own transaction has made it: that would wait for itself.
     """
-    queue, kind, version = asked.lane
-    if asked.lane in lanes:
-        return
-    missing = tasks.lane_is_missing(queue, kind, version)
-    if (yield from invoke(db.run, missing)):
-        if not (yield from do(missing)):
-            return
-        yield from invoke(db.run, workers.lanes_of([queue], [kind], [version]))
-    lanes.add(asked.lane)
+    for lane in asked.lanes:
+        if lane in lanes:
+            continue
+        missing = tasks.lane_is_missing(*lane)
+        if (yield from invoke(db.run, missing)):
+            if not (yield from do(missing)):
+                continue
+            yield from invoke(db.run, tasks.lane_of(*lane))
+        lanes.add(lane)
 
 
 _NOTHING: Call[None] = Call("SELECT 1 AS one", (), lambda _: None)

@@ -41,6 +41,7 @@ class NewChild:
     timeout_s: float | None
     version: int | None = None
     deadline_s: float | None = None
+    limit_key: str = ""
 
     def items(self) -> str:
         """JSON text of its one item."""
@@ -48,6 +49,8 @@ class NewChild:
         for name in ("timeout_s", "version", "deadline_s"):
             if (value := getattr(self, name)) is not None:
                 item[name] = value
+        if self.limit_key:
+            item["limit_key"] = self.limit_key
         return canonical_text(seal_payloads([item]), what="payload")
 
 

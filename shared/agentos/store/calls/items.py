@@ -94,11 +94,35 @@ def _claimed(rows: Sequence[Any]) -> Claimed:
 
 
 def claim(worker_id: int, epoch: int, lanes: Sequence[int], limit: int, solo: Sequence[int] = ()) -> Call[Claimed]:
-    """Take up to `limit` items from `lanes`, in that order. Raises WorkerDead: if the worker may not claim."""
+    """Take up to `limit` items from `lanes`, in that order.
+
+    Raises WorkerDead: if the worker does not live. LanesChanged: if its epoch is old, or what it may claim has changed.
+    """
     return Call(
         "SELECT * FROM agentos.claim($1::bigint, $2::integer, $3::integer[], $4::integer, $5::integer[])",
         (worker_id, epoch, list(lanes), limit, list(solo)),
         _claimed,
+    )
+
+
+def claim_idle(
+    worker_id: int, epoch: int, lanes: Sequence[int], limit: int, solo: Sequence[int], newest: int
+) -> Call[Claimed]:
+    """`claim` of a worker that lately found nothing. Raises LanesChanged: if there is a lane newer than `newest`."""
+    return Call(
+        "SELECT * FROM agentos.claim_idle($1::bigint, $2::integer, $3::integer[], $4::integer, $5::integer[],"
+        " $6::integer)",
+        (worker_id, epoch, list(lanes), limit, list(solo), newest),
+        _claimed,
+    )
+
+
+def claim_limited(worker_id: int, epoch: int, lanes: Sequence[int], limit: int) -> Call[tuple[ClaimedItem, ...]]:
+    """`claim` from lanes that have limits: as many as those leave. Raises WorkerDead, LanesChanged."""
+    return Call(
+        "SELECT * FROM agentos.claim_limited($1::bigint, $2::integer, $3::integer[], $4::integer)",
+        (worker_id, epoch, list(lanes), limit),
+        _items,
     )
 
 

@@ -90,18 +90,33 @@ def _array(texts: Sequence[str]) -> str:
     return f"[{','.join(map(seal, texts))}]"
 
 
-def submit(
+def submit(  # noqa: PLR0913  as the function has them
     task_id: str, kind: str, title: str, payload: str, *, queue: str = "default", priority: int = 0, max_attempts:
     int = 5,
-    timeout_s: float | None = None, delay_s: float = 0.0, version: int | None = None,
+    timeout_s: float | None = None, delay_s: float = 0.0, version: int | None = None, tenant: str = "", limit_key: str
+    = "",
 ) -> Call[int]:  # fmt: skip
     """A task of one item. `payload`: JSON text. `version`: of the handler that must run it; None: the newest
-    that a worker runs. Returns the item's id. Raises TaskExists: if the id is taken.
+    that a worker runs. `tenant`, `limit_key`: what its lane is shared and limited by; "": none. Returns the item's id.
+    Raises TaskExists: if the id is taken. QueueFull.
     """
     return Call(
         "SELECT agentos.submit($1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer, $8::real,"
-        " $9::float8, $10::integer) AS item_id",
-        (task_id, kind, title, seal(payload), queue, priority, max_attempts, timeout_s, float(delay_s), version),
+        " $9::float8, $10::integer, $11::text, $12::text) AS item_id",
+        (
+            task_id,
+            kind,
+            title,
+            seal(payload),
+            queue,
+            priority,
+            max_attempts,
+            timeout_s,
+            float(delay_s),
+            version,
+            tenant,
+            limit_key,
+        ),
         lambda rows: int(rows[0]["item_id"]),
     )
 
@@ -113,6 +128,15 @@ def submit_key(key: str, task_id: str, kind: str, payload_sha256: str) -> Call[s
     return Call(
         "SELECT agentos.submit_key($1::text, $2::text, $3::text, $4::text) AS task_id",
         (key, task_id, kind, payload_sha256),
+        lambda rows: rows[0]["task_id"],
+    )
+
+
+def submit_unique(key: str, task_id: str, kind: str, payload_sha256: str, window_s: float) -> Call[str | None]:
+    """As `submit_key`, for `window_s` seconds from the first submit on; other content under the key is the same."""
+    return Call(
+        "SELECT agentos.submit_unique($1::text, $2::text, $3::text, $4::text, $5::float8) AS task_id",
+        (key, task_id, kind, payload_sha256, float(window_s)),
         lambda rows: rows[0]["task_id"],
     )
 
@@ -132,10 +156,10 @@ def expire_tasks(limit: int = 1000) -> Call[int]:
     return Call("SELECT agentos.expire_tasks($1::integer) AS n", (limit,), lambda rows: int(rows[0]["n"]))
 
 
-def submit_many(
+def submit_many(  # noqa: PLR0913  as the function has them
     task_ids: Sequence[str], kind: str, title: str, payloads: Sequence[str], *, queue: str = "default",
     priority: int = 0, max_attempts: int = 5, timeout_s: float | None = None, delay_s: float = 0.0,
-    version: int | None = None,
+    version: int | None = None, tenant: str = "", limit_key: str = "",
 ) -> Call[tuple[int, ...]]:  # fmt: skip
     """A task of one item for each id and payload (JSON text), all or none. Returns the items' ids in that order.
 
@@ -143,7 +167,7 @@ def submit_many(
     """
     return Call(
         "SELECT agentos.submit_many($1::text[], $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer,"
-        " $8::real, $9::float8, $10::integer) AS item_ids",
+        " $8::real, $9::float8, $10::integer, $11::text, $12::text) AS item_ids",
         (
             list(task_ids),
             kind,
@@ -155,17 +179,30 @@ def submit_many(
             timeout_s,
             float(delay_s),
             version,
+            tenant,
+            limit_key,
         ),
         lambda rows: tuple(rows[0]["item_ids"]),
     )
 
 
-def lane_is_missing(queue: str, kind: str, version: int | None = None) -> Call[bool]:
+def lane_is_missing(
+    queue: str, kind: str, version: int | None = None, tenant: str = "", limit_key: str = ""
+) -> Call[bool]:
     """Whether nobody has committed this lane yet, as far as this transaction could tell when it is made beside it."""
     return Call(
-        "SELECT agentos.lane_is_missing($1::text, $2::text, $3::integer) AS missing",
-        (queue, kind, version),
+        "SELECT agentos.lane_is_missing($1::text, $2::text, $3::integer, $4::text, $5::text) AS missing",
+        (queue, kind, version, tenant, limit_key),
         lambda rows: bool(rows[0]["missing"]),
+    )
+
+
+def lane_of(queue: str, kind: str, version: int | None = None, tenant: str = "", limit_key: str = "") -> Call[int]:
+    """The number of a lane, made if it is missing."""
+    return Call(
+        "SELECT agentos.lane_of($1::text, $2::text, $3::integer, $4::text, $5::text) AS lane",
+        (queue, kind, version, tenant, limit_key),
+        lambda rows: int(rows[0]["lane"]),
     )
 
 
@@ -174,9 +211,9 @@ def create_task(
     items: str = "[]", priority: int = 0,
 ) -> Call[int]:  # fmt: skip
     """A task of many items, or of none. `items`: JSON text, a list of {key, kind, payload, depends_on, queue,
-    max_attempts, timeout_s, version}, payloads sealed (`seal_payloads`). Returns how many.
+    max_attempts, timeout_s, version, tenant, limit_key}, payloads sealed (`seal_payloads`). Returns how many.
 
-    Raises TaskExists, InvalidDependency.
+    Raises TaskExists, InvalidDependency, QueueFull.
     """
     return Call(
         "SELECT agentos.create_task($1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::integer) AS items",

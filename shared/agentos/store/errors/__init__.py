@@ -4,7 +4,7 @@
 AgentOSError
 ├── EngineError            raised by an SQL function: one class per SQLSTATE AG0xx
 │   ├── LeaseLost TaskHeld TaskFinished TaskExists WorkerDead SeveralQuestions StaleAnswer UnknownOption
-│   ├── AnswerRefused WrongDatabase TaskOpen TaskPurged ForkRefused
+│   ├── AnswerRefused WrongDatabase TaskOpen TaskPurged ForkRefused LanesChanged QueueFull
 │   └── UnknownTask UnknownWorkItem UnknownCheckpoint UnknownWorker
 ├── InvalidInput           what the caller passed cannot be used; nothing has happened
 │   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
@@ -65,9 +65,11 @@ from agentos.store.errors.engine import (
     ForkRefused,
     IdempotencyConflict,
     InvalidDependency,
+    LanesChanged,
     LeaseLost,
     NotRetryable,
     PartsMissing,
+    QueueFull,
     SeveralQuestions,
     StaleAnswer,
     StatisticsStale,
@@ -154,6 +156,7 @@ __all__ = [
     "IsolationRefused",
     "LLMError",
     "LLMUnavailable",
+    "LanesChanged",
     "LeaseLost",
     "MissingPrivilege",
     "NonRetryable",
@@ -162,6 +165,7 @@ __all__ = [
     "PartsMissing",
     "PostconditionFailed",
     "ProgramChanged",
+    "QueueFull",
     "ReplayError",
     "RetryAfter",
     "SandboxUnavailable",

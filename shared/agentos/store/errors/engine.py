@@ -41,6 +41,18 @@ class WorkerDead(EngineError):
     sqlstate = "AG005"
 
 
+class LanesChanged(EngineError):
+    """A queue was paused, a limit set, or a lane made since the worker looked. Nothing was claimed; it looks again."""
+
+    sqlstate = "AG080"
+
+
+class QueueFull(EngineError):
+    """The queue has as many ready items as its `max_depth` lets in. Nothing was submitted; submit it again later."""
+
+    sqlstate = "AG081"
+
+
 class IdempotencyConflict(EngineError):
     """The idempotency key was used before, for a submit of another kind or payload. Nothing was submitted."""
 

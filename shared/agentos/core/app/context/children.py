@@ -6,6 +6,7 @@ from typing import Any, cast
 from agentos.core.app.arguments import bind
 from agentos.core.app.context.waits import BlockingWaits, Waits
 from agentos.core.app.handler import check_deadline
+from agentos.core.app.limits import limit_key_of
 from agentos.core.flows import children
 from agentos.core.flows.children import Child, NewChild
 from agentos.core.tracing.step import step
@@ -34,7 +35,7 @@ class Children(Waits):
             kind, given, title or kind, queue or (handler.queue if handler else "default"), priority,
             max_attempts or (handler.max_attempts if handler else 5),
             timeout_s or (handler.timeout_s if handler else None), handler.version if handler else None,
-            deadline_s or (handler.deadline_s if handler else None),
+            deadline_s or (handler.deadline_s if handler else None), limit_key_of(handler, given, None),
         )  # fmt: skip
         await self._park_if_paused()
         with step(f"spawn {kind}") as this:
