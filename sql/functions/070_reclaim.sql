@@ -103,24 +103,44 @@ $$;
 
 -- The net under `settle`: tasks whose counters and rows disagree, and dependants whose needs are met, are put right.
 -- A crash cannot make one (settle commits with the outcome); a restored or hand-edited database can.
-CREATE FUNCTION agentos.repair(p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
-DECLARE v_tasks text[]; v_ready bigint[]; v_fixed integer;
+CREATE FUNCTION agentos.repair(p_limit integer) RETURNS integer LANGUAGE sql AS $$
+    SELECT agentos.repair_some(NULL, NULL, p_limit)
+$$;
+
+-- The same for the next p_rows heads after p_task and parked items after p_item: to look at all of 50,000 open tasks at once
+-- took 2.9 s. Returns where the next slice begins; at the end that is the beginning.
+CREATE FUNCTION agentos.repair_slice(p_task text, p_item bigint, p_rows integer, OUT next_task text, OUT next_item bigint,
+                                     OUT repaired integer) LANGUAGE plpgsql AS $$
+DECLARE v_tasks text[]; v_items bigint[];
 BEGIN
-    v_tasks := ARRAY(SELECT t.task_id FROM agentos.task_heads t WHERE t.status IS NULL AND t.open_items IS NOT NULL
-                       AND EXISTS (SELECT 1 FROM agentos.work_items w WHERE w.task_id = t.task_id)
-                       AND t.open_items <> agentos.count_open(t.task_id)
+    v_tasks := ARRAY(SELECT t.task_id FROM agentos.task_heads t WHERE t.task_id > p_task ORDER BY t.task_id LIMIT p_rows);
+    v_items := ARRAY(SELECT k.item_id FROM agentos.waiting k WHERE k.item_id > p_item ORDER BY k.item_id LIMIT p_rows);
+    next_task := CASE WHEN cardinality(v_tasks) = p_rows THEN v_tasks[p_rows] ELSE '' END;
+    next_item := CASE WHEN cardinality(v_items) = p_rows THEN v_items[p_rows] ELSE -9223372036854775808 END;
+    repaired := agentos.repair_some(v_tasks, v_items, p_rows);
+END $$;
+
+-- Of these tasks and parked items (null: of all). The plan is made for what is given, never for both cases.
+CREATE FUNCTION agentos.repair_some(p_tasks text[], p_items bigint[], p_limit integer) RETURNS integer
+LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
+DECLARE v_tasks text[]; v_ready bigint[];
+BEGIN
+    v_tasks := ARRAY(SELECT t.task_id FROM agentos.task_heads t
+                      WHERE (p_tasks IS NULL OR t.task_id = ANY (p_tasks)) AND t.status IS NULL AND t.open_items IS NOT NULL
+                        AND EXISTS (SELECT 1 FROM agentos.work_items w WHERE w.task_id = t.task_id)
+                        AND t.open_items <> agentos.count_open(t.task_id)
                       ORDER BY t.task_id LIMIT p_limit FOR UPDATE SKIP LOCKED);
     UPDATE agentos.task_heads t SET open_items = agentos.count_open(t.task_id) WHERE t.task_id = ANY (v_tasks);
     PERFORM agentos.finish_tasks(v_tasks);
-    v_ready := ARRAY(SELECT k.item_id FROM agentos.waiting k WHERE k.reason = 'dependencies' AND NOT EXISTS (
+    v_ready := ARRAY(SELECT k.item_id FROM agentos.waiting k
+                      WHERE (p_items IS NULL OR k.item_id = ANY (p_items)) AND k.reason = 'dependencies' AND NOT EXISTS (
                         SELECT 1 FROM agentos.item_deps d WHERE d.item_id = k.item_id AND NOT EXISTS (
                             SELECT 1 FROM agentos.outcomes o WHERE o.item_id = d.needs AND o.status = 'completed'))
                       ORDER BY k.item_id LIMIT p_limit FOR UPDATE SKIP LOCKED);
     WITH woken AS (DELETE FROM agentos.waiting k WHERE k.item_id = ANY (v_ready) RETURNING *)
     INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
     SELECT lane, rank, nextval('agentos.ready_seqs'), item_id, attempt, failures, crashes FROM woken;
-    v_fixed := cardinality(v_tasks) + cardinality(v_ready) + agentos.end_cancelled(p_limit);
-    RETURN v_fixed;
+    RETURN cardinality(v_tasks) + cardinality(v_ready) + agentos.end_cancelled(p_tasks, p_limit);
 END $$;
 
 -- Workers that are gone for a day: one row per process start would otherwise grow for ever. Returns how many.
@@ -135,11 +155,13 @@ $$;
 
 -- Cancelled tasks whose running items were given back instead of ended (a drain, a crash, a failure): nobody has to
 -- claim them again for the task to end.
-CREATE FUNCTION agentos.end_cancelled(p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
+CREATE FUNCTION agentos.end_cancelled(p_tasks text[], p_limit integer) RETURNS integer
+LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 DECLARE v record; v_ended integer := 0;
 BEGIN
     FOR v IN SELECT t.task_id, t.reason FROM agentos.task_heads t
-              WHERE t.cancel_requested AND t.status IS NULL AND agentos.count_open(t.task_id) > 0
+              WHERE (p_tasks IS NULL OR t.task_id = ANY (p_tasks)) AND t.cancel_requested AND t.status IS NULL
+                AND agentos.count_open(t.task_id) > 0
                 AND NOT EXISTS (SELECT 1 FROM agentos.work_items w JOIN agentos.lease_held h USING (item_id)
                                  WHERE w.task_id = t.task_id)
               ORDER BY t.task_id LIMIT p_limit FOR UPDATE OF t SKIP LOCKED LOOP

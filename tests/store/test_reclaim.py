@@ -8,7 +8,7 @@ import pytest
 from tests.drivers import Driver
 from tests.store import engine
 
-from agentos.store.calls import checkpoints, items, tasks, workers
+from agentos.store.calls import checkpoints, coordinator, items, tasks, workers
 from agentos.store.calls.coordinator import next_due_s, queues_of, reclaim_blocked
 from agentos.store.errors import AgentOSError, DatabaseBusy
 
@@ -310,3 +310,17 @@ def test_headway_is_a_grace_that_ends(runner: Driver, conn: psycopg.Connection[A
         "SELECT agentos.note('task-1', %s, 'lease_reclaimed', n, 1, '{}') FROM generate_series(1, 50) n", [item_id]
     )
     assert [crash_once(runner, engine.register(runner), headway=n).crashes for n in (2, 3)] == [2, 3]
+
+
+def test_repairs_are_made_in_slices_that_come_round(runner: Driver, conn: psycopg.Connection[Any]) -> None:
+    for n in range(25):
+        engine.create(runner, f"task-{n:02}", {"a": [], "b": ["a"]})
+    conn.execute("UPDATE agentos.task_heads SET open_items = 7")
+    at, seen = coordinator.Slice(), []
+    for _ in range(3):
+        at = runner.run(coordinator.repair_slice(at, 10))
+        seen.append(at.repaired)
+    assert seen == [10, 10, 5]
+    assert (at.next_task, at.next_item) == ("", -(2**63)), "the next one begins again"
+    assert conn.execute("SELECT DISTINCT open_items FROM agentos.task_heads").fetchall() == [(2,)]
+    assert runner.run(coordinator.repair_slice(at, 10)).repaired == 0

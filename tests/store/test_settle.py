@@ -208,3 +208,32 @@ def test_a_crowd_of_workers_ends_a_crowd_of_tasks(runner: Driver, conn: psycopg.
     statuses = {engine.status(runner, f"task-{n:02}") for n in range(40)}
     assert statuses <= {"completed", "failed"}
     assert runner.run(workers.repair()) == 0
+
+
+def pages_of_an_end(db: Driver, conn: psycopg.Connection[Any], leaves: int) -> float:
+    """Pages touched for each of `leaves` items that end, fifty at a time, before the one that needs them all."""
+    task_id = f"task-{leaves}"
+    engine.create(
+        db, task_id, {**{f"leaf-{n}": [] for n in range(leaves)}, "join": [f"leaf-{n}" for n in range(leaves)]}
+    )
+    worker, pages = engine.register(db), 0
+    while claimed := worker.claim(50):
+        if claimed[0].key == "join":
+            worker.complete(*claimed)
+            break
+        row = conn.execute(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT agentos.complete(%s, %s, %s, %s)",
+            (worker.worker_id, [i.item_id for i in claimed], [i.token for i in claimed], ["null"] * len(claimed)),
+        ).fetchone()
+        assert row is not None
+        pages += row[0][0]["Plan"]["Shared Hit Blocks"] + row[0][0]["Plan"]["Shared Read Blocks"]
+    assert engine.status(db, task_id) == "completed"
+    return pages / leaves
+
+
+@pytest.mark.parametrize("runner", ["psycopg"], indirect=True)
+def test_a_fan_in_costs_each_of_its_items_the_same_however_many_they_are(
+    runner: Driver, conn: psycopg.Connection[Any]
+) -> None:
+    few, many = pages_of_an_end(runner, conn, 100), pages_of_an_end(runner, conn, 1600)
+    assert many < 2 * few, f"{few:.0f} pages an item of 100, {many:.0f} of 1,600"

@@ -27,6 +27,7 @@ from agentos.store.settings import Settings
 log = get_logger(__name__)
 
 CONNECTIONS = 2
+"""Of the lead and the duties that must not wait, and as many of those that may take seconds."""
 GOODBYE_S = 2.0
 
 
@@ -82,20 +83,21 @@ class Coordinator:
             await work
 
     async def _work(self) -> None:
-        db = await self._open()
+        db, slow = await self._open()
         leadership = self._pulse.leadership = Leadership(new_worker_id(), self.settings.ttl_s)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ask_to_lead(db, leadership))
                 for duty in duties(self.settings):
-                    group.create_task(self._repeat(db, leadership, duty))
+                    group.create_task(self._repeat(slow if duty.slow else db, leadership, duty))
         except ExceptionGroup as failed:  # only what _looked_at lets through gets here
             raise failed.exceptions[0] from None
         finally:
+            await slow.close()
             await self._say_goodbye(db, leadership)
 
-    async def _open(self) -> AsyncDatabase:
-        """The database, once it answers and its schema is one that this version knows."""
+    async def _open(self) -> tuple[AsyncDatabase, AsyncDatabase]:
+        """The database, once it answers and its schema is one that this version knows; twice, see CONNECTIONS."""
         backoff = Backoff(cap_s=self._patience_s())
         while True:
             try:
@@ -103,13 +105,14 @@ class Coordinator:
                 target = await asyncio.to_thread(open_target, self.settings, may_migrate=self.migrate)
                 await asyncio.to_thread(warn_if_unsafe, target.dsn)
                 db = await AsyncDatabase.open(target.dsn, max_size=CONNECTIONS)
+                slow = await AsyncDatabase.open(target.dsn, max_size=CONNECTIONS)
             except DatabaseUnavailable as error:
                 self._pulse.loop(database=False)
                 await self._rest(backoff, "starting", error)
             else:
                 self._pulse.db = db
                 log.info("coordinating", ttl_s=self.settings.ttl_s, sweep_s=self.settings.sweep_s, pid=os.getpid())
-                return db
+                return db, slow
 
     async def _ask_to_lead(self, db: AsyncDatabase, leadership: Leadership) -> None:
         backoff = Backoff(cap_s=min(self._patience_s(), leadership.ask_s))

@@ -19,8 +19,6 @@ log = get_logger(__name__)
 RECLAIM_LIMIT = 1000
 PROMOTE_LIMIT = 5000
 BLOCKED_WAIT_S = 0.5
-REPAIR_S = 30.0
-PARTITIONS_S = 3600.0
 STATISTICS_SHARE = 10.0
 """A count that takes long is made less often: at most this share of the time, one part in so many, goes into it."""
 CRON_SOONEST_S = 0.2
@@ -30,15 +28,18 @@ SOONEST_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """`run` does it once and returns the seconds until the next time."""
+    """`run` does it once and returns the seconds until the next time. `slow`: it may take seconds, and shares no
+    connection with those that must not wait.
+    """
 
     name: str
     run: Callable[[AsyncDatabase], Awaitable[float]]
+    slow: bool = False
 
 
 def duties(settings: Settings) -> tuple[Duty, ...]:
     """All duties, fresh."""
-    reclaim = Reclaim()
+    reclaim, repair = Reclaim(), Repair()
 
     async def _reclaim(db: AsyncDatabase) -> float:
         await reclaim.sweep(db)
@@ -46,17 +47,24 @@ def duties(settings: Settings) -> tuple[Duty, ...]:
 
     async def _promote(db: AsyncDatabase) -> float:
         await promote(db)
-        due_s = await db.run(coordinator.next_due_s())
-        return settings.sweep_s if due_s is None else min(settings.sweep_s, max(due_s, SOONEST_S))
+        return await _until_due(db, settings.promote_s)
 
-    async def _repair(db: AsyncDatabase) -> float:
-        await repair(db)
-        return REPAIR_S
+    async def _deadlines(db: AsyncDatabase) -> float:
+        await expire(db)
+        return await _until_due(db, settings.deadlines_s)
 
     async def _cron(db: AsyncDatabase) -> float:
         await cron.fire(db)
         due_s = await db.run(cron_calls.next_cron_s())
         return settings.cron_s if due_s is None else min(settings.cron_s, max(due_s, CRON_SOONEST_S))
+
+    async def _repair(db: AsyncDatabase) -> float:
+        await repair.slice(db)
+        return settings.repair_s
+
+    async def _tidy(db: AsyncDatabase) -> float:
+        await tidy(db)
+        return settings.tidy_s
 
     async def _statistics(db: AsyncDatabase) -> float:
         began = time.monotonic()
@@ -65,12 +73,18 @@ def duties(settings: Settings) -> tuple[Duty, ...]:
 
     async def _partitions(db: AsyncDatabase) -> float:
         await ensure_partitions(db)
-        return PARTITIONS_S
+        return settings.partitions_s
 
     return (
-        Duty("reclaim", _reclaim), Duty("promote", _promote), Duty("repair", _repair), Duty("partitions", _partitions),
-        Duty("cron", _cron), Duty("statistics", _statistics),
+        Duty("reclaim", _reclaim), Duty("promote", _promote), Duty("deadlines", _deadlines), Duty("cron", _cron),
+        Duty("repair", _repair, slow=True), Duty("tidy", _tidy, slow=True), Duty("statistics", _statistics, slow=True),
+        Duty("partitions", _partitions, slow=True),
     )  # fmt: skip
+
+
+async def _until_due(db: AsyncDatabase, longest_s: float) -> float:
+    due_s = await db.run(coordinator.next_due_s())
+    return longest_s if due_s is None else min(longest_s, max(due_s, SOONEST_S))
 
 
 @dataclass(slots=True)
@@ -129,26 +143,53 @@ async def _wake_for(db: AsyncDatabase, taken: list[Reclaimed]) -> None:
 
 
 async def promote(db: AsyncDatabase) -> tuple[str, ...]:
-    """Ready everything that is due, and end what has passed its deadline. Returns the queues that got some."""
+    """Ready everything that is due. Returns the queues that got some."""
     queues: set[str] = set()
-    if expired := await db.run(tasks.expire_tasks()):
-        log.warning("tasks failed at their deadline", count=expired)
     while batch := await db.run(workers.promote(PROMOTE_LIMIT)):
         queues.update(batch)
         await db.run(workers.wake(batch))  # a statement of its own: NOTIFY takes a global lock at commit
     return tuple(sorted(queues))
 
 
+async def expire(db: AsyncDatabase) -> int:
+    """End what has passed its deadline. Returns how many tasks."""
+    if expired := await db.run(tasks.expire_tasks()):
+        log.warning("tasks failed at their deadline", count=expired)
+    return expired
+
+
+@dataclass(slots=True)
+class Repair:
+    """Puts tasks right that a restore or a hand edit left behind, some at a time; remembers where it was."""
+
+    at: coordinator.Slice = field(default_factory=coordinator.Slice)
+
+    async def slice(self, db: AsyncDatabase) -> int:
+        """The next slice. Returns how many were put right."""
+        self.at = await db.run(coordinator.repair_slice(self.at))
+        _tell_repaired(self.at.repaired)
+        return self.at.repaired
+
+
 async def repair(db: AsyncDatabase) -> int:
-    """Put tasks right that a restore or a hand edit left behind. Returns how many."""
+    """All of them at once. Returns how many."""
+    repaired = await db.run(workers.repair())
+    _tell_repaired(repaired)
+    return repaired
+
+
+def _tell_repaired(count: int) -> None:
+    if count:
+        log.warning("tasks repaired", count=count)
+
+
+async def tidy(db: AsyncDatabase) -> None:
+    """Forget workers that are long gone and parts nobody refers to; end waits that are over and that nobody ended."""
     await db.run(workers.forget_workers())
     await db.run(blobs.collect_blobs())
     if woken := await db.run(waits.repair_waits()):
         log.warning("waits were over and nobody had said so", item_ids=woken[:20])
         await db.run(workers.wake(await db.run(coordinator.queues_of(woken))))
-    if repaired := await db.run(workers.repair()):
-        log.warning("tasks repaired", count=repaired)
-    return repaired
 
 
 async def ensure_partitions(db: AsyncDatabase) -> int:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from agentos.coordinator.duties import Reclaim, ensure_partitions, promote, repair
+from agentos.coordinator import cron
+from agentos.coordinator.duties import Reclaim, ensure_partitions, expire, promote, repair, tidy
+from agentos.store.calls import statistics
 from agentos.store.connect import AsyncDatabase, open_target
 from agentos.store.settings import Settings
 
@@ -30,9 +32,14 @@ async def sweep_once(settings: Settings, *, may_migrate: bool = False) -> Swept:
     db = await AsyncDatabase.open(open_target(settings, may_migrate=may_migrate).dsn, max_size=1)
     try:
         taken = await Reclaim().sweep(db)
-        return Swept(
+        await expire(db)
+        await cron.fire(db)
+        await tidy(db)
+        swept = Swept(
             reclaimed=len(taken), quarantined=sum(lease.quarantined for lease in taken), queues=await promote(db),
             repaired=await repair(db), partitions=await ensure_partitions(db),
         )  # fmt: skip
+        await db.run(statistics.take_statistics(0))
+        return swept
     finally:
         await db.close()

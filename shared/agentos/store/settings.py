@@ -84,7 +84,17 @@ class Settings(BaseSettings):
     """Seconds between two beats; at most a third of `ttl_s`, so that two lost beats kill nobody. Default: 5, or a
     third of `ttl_s` where that is less."""
     sweep_s: Seconds = 1.0
-    """Seconds between two sweeps of the coordinator."""
+    """Seconds between two looks of the coordinator for workers that stopped beating."""
+    promote_s: Seconds = Field(default_factory=lambda known: float(known["sweep_s"]))
+    """Seconds between two looks for due items, besides those when one is due. Default: as `sweep_s`."""
+    deadlines_s: Seconds = Field(default_factory=lambda known: float(known["sweep_s"]))
+    """The same for tasks that have passed their deadline. Default: as `sweep_s`."""
+    repair_s: Seconds = 5.0
+    """Seconds between two slices of repairs, of 2,000 tasks each."""
+    tidy_s: Seconds = 30.0
+    """Seconds between two rounds that forget workers long gone and parts nobody refers to."""
+    partitions_s: Seconds = 3600.0
+    """Seconds between two looks whether the day partitions of the next week are there."""
     statistics_s: Seconds = 10.0
     """Seconds between two counts of the coordinator (depth, age and throughput by queue and kind)."""
     cron_s: Seconds = 5.0

@@ -7,6 +7,24 @@ from agentos.store.calls.workers import Reclaimed
 from agentos.store.run import Call
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Where the next slice of repairs begins: at `Slice()` the first one, and the one after the last."""
+
+    next_task: str = ""
+    next_item: int = -(2**63)
+    repaired: int = 0
+
+
+def repair_slice(after: Slice, rows: int = 2000) -> Call[Slice]:
+    """Put right what a restore or a hand edit left behind, in the next `rows` tasks and parked items."""
+    return Call(
+        "SELECT * FROM agentos.repair_slice($1::text, $2::bigint, $3::integer)",
+        (after.next_task, after.next_item, rows),
+        lambda found: Slice(**dict(found[0])),
+    )
+
+
 def reclaim_blocked(
     item_ids: Sequence[int], wait_s: float, *, limit: int = 1000, max_crashes: int = 3
 ) -> Call[tuple[Reclaimed, ...]]:
