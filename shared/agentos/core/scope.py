@@ -122,12 +122,11 @@ class ItemScope:
         self, checkpoint_type: str, snapshot: Any, evidence: Sequence[Evidence] | EvidencePack = ()
     ) -> Flow[Committed]:
         """Commit a checkpoint of this item. Raises InvalidCheckpointType, InvalidValue, ValueTooLarge, LeaseLost."""
-        pack = evidence if isinstance(evidence, EvidencePack) else EvidencePack(list(evidence))
         body = canonical(snapshot, limit=SNAPSHOT_LIMIT, what="snapshot")
         new = NewCheckpoint(
             task_id=self.task_id, item_id=self.item.item_id, checkpoint_type=check_checkpoint_type(checkpoint_type),
-            snapshot=body.decode(), snapshot_sha256=_sha256(body), evidence=canonical_text(stamp_pack(pack).as_json()),
-            ordinal=self.ordinal + 1, host=host(),
+            snapshot=body.decode(), snapshot_sha256=_sha256(body),
+            evidence=_evidence_text(evidence) if evidence else NO_EVIDENCE, ordinal=self.ordinal + 1, host=host(),
             workspace=os.fsencode(os.getcwd()).decode(errors="replace"), step_id=uuid4(),
         )  # fmt: skip
         transaction = open_transaction(self)
@@ -244,6 +243,15 @@ class ItemScope:
         """Ask a person. Raises Parked: until he answers; ApprovalRejected: if he said no."""
         answer: Answer = yield from park_for(approval(self, question, shown, None, None))
         return answer
+
+
+def _evidence_text(evidence: Sequence[Evidence] | EvidencePack) -> str:
+    pack = evidence if isinstance(evidence, EvidencePack) else EvidencePack(list(evidence))
+    return canonical_text(stamp_pack(pack).as_json())
+
+
+NO_EVIDENCE = _evidence_text(())
+"""Of most checkpoints: made once."""
 
 
 def _sha256(body: bytes) -> str:

@@ -43,7 +43,7 @@ def commit(
     Raises LeaseLost, TaskCancelled: with a lease. TaskHeld, UnknownTask, UnknownWorkItem: without one.
     Raises DatabaseUnavailable: if it did not answer for about 3 s; the checkpoint may or may not be there.
     """
-    if lease is not None:
+    if lease is not None and new.item_id != lease.fence.item_id:
         new = replace(new, item_id=lease.fence.item_id)
     fence = lease.fence if lease else None
     # A step is stored once, however often it is committed: its step_id tells.
