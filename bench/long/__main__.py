@@ -4,6 +4,7 @@ Unless `--minutes` says otherwise each subject takes the time its bar names; `--
 """
 
 import argparse
+import functools
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -29,8 +30,10 @@ def _pin(bed: Bed, minutes: float, stop: threading.Event, plots: Plots) -> Itera
     yield from pin.figures(course)
 
 
-def _backlog(bed: Bed, _minutes: float, stop: threading.Event, plots: Plots) -> Iterator[Figure]:
-    depths = backlog.observe(bed, stop)
+def _backlog(
+    bed: Bed, _minutes: float, stop: threading.Event, plots: Plots, rows: int | None = None
+) -> Iterator[Figure]:
+    depths = backlog.observe(bed, stop, rows)
     plots["backlog"] = plot.lines("Drain over backlog", "ready rows waiting (millions)", "items/s", {
         "agentos": [(d.rows / 1e6, d.product.figure().value) for d in depths],
         "raw loop": [(d.rows / 1e6, d.raw.figure().value) for d in depths],
@@ -67,10 +70,13 @@ def main() -> None:
     figures: list[Figure] = []
     plots: Plots = {}
     about: dict[str, str] = {}
-    for name in asked.only or SUBJECTS:
+    subjects: dict[str, tuple[Subject, float, float]] = {
+        **SUBJECTS, "backlog": (functools.partial(_backlog, rows=asked.rows), 0, 0),
+    }  # fmt: skip
+    for name in asked.only or subjects:
         if stop.is_set():
             break
-        subject, full, quick = SUBJECTS[name]
+        subject, full, quick = subjects[name]
         with fresh_bed(quick=asked.quick) as bed:
             about = about or bed.about()
             figures += subject(bed, asked.minutes or (quick if asked.quick else full), stop, plots)
@@ -88,6 +94,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench.long", description=__doc__)
     parser.add_argument("--only", action="append", choices=SUBJECTS, metavar="NAME", help=", ".join(SUBJECTS))
     parser.add_argument("--minutes", type=float, help="instead of what each bar names")
+    parser.add_argument("--rows", type=int, help="the deepest backlog (default 10,000,000)")
     parser.add_argument("--quick", action="store_true", help="seconds and fewer rows: a look, not a measurement")
     parser.add_argument("--json", metavar="FILE", help="also write JSON to FILE")
     parser.add_argument("--plots", metavar="FOLDER", help="also draw SVG files there")

@@ -43,12 +43,12 @@ class Depth:
     claims: list[float] = field(default_factory=list)
 
 
-def observe(bed: Bed, stop: threading.Event) -> list[Depth]:
-    """Drain at each depth, the shallowest first; told to stop, those so far."""
+def observe(bed: Bed, stop: threading.Event, rows: int | None = None) -> list[Depth]:
+    """Drain at each depth, the shallowest first; told to stop, those so far. `rows`: the deepest, instead of DEPTHS."""
     claimer, found, before = Claimer(bed.dsn), list[Depth](), 0
     count = bed.size(6_000)
     _both(bed, claimer, count)
-    for depth in QUICK if bed.quick else DEPTHS:
+    for depth in (DEPTHS[0], rows) if rows else QUICK if bed.quick else DEPTHS:
         if stop.is_set():
             break
         print(f"backlog: filling up to {depth:,} ready rows", file=sys.stderr, flush=True)

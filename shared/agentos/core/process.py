@@ -54,6 +54,5 @@ def process_is_gone(process: str, pid: int) -> bool:
         return False
 
 
-def monotonic() -> float:
-    """Seconds on a clock that other processes' clock changes do not move; never compared with the database's."""
-    return time.monotonic()
+monotonic = time.monotonic
+"""Seconds on a clock that other processes' clock changes do not move; never compared with the database's."""

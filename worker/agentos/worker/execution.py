@@ -120,8 +120,10 @@ class Execution:
         current_lease.set(lease)  # in a context of its own, as every task has
         attempt.running, attempt.unwilling = True, self._abandon
         timer = item.timeout_s and asyncio.get_running_loop().call_later(item.timeout_s, attempt.time_out)
-        try:
+        process = None
+        if isolated:
             process = HandlerProcess(self._options.app_reference, lambda: attempt.timed_out, grace_s)
+        try:
             result = await self._handled(attempt, lease, process)
         finally:
             attempt.running = False
@@ -130,7 +132,7 @@ class Execution:
         current_lease.set(None)
         return "null" if result is None else await _text(result)
 
-    async def _handled(self, attempt: Attempt, lease: Lease, process: HandlerProcess) -> Any:
+    async def _handled(self, attempt: Attempt, lease: Lease, process: HandlerProcess | None) -> Any:
         item = attempt.item
         verify = verifier(self._sync_db, item.task_id, may_rerun=self._options.allow_shell)
         scope = ItemScope(

@@ -33,9 +33,9 @@ def _gone(handler: "asyncio.Task[Any]") -> None:
 
 
 async def run_handler(
-    app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner, process: HandlerProcess
+    app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner, process: HandlerProcess | None
 ) -> Any:
-    """Run what is registered for the item's kind and return its result.
+    """Run what is registered for the item's kind and return its result. `process`: of a handler that is isolated.
 
     Raises UnknownKind, InvalidArguments: before anything ran. Otherwise whatever the handler raises.
     """
@@ -45,7 +45,9 @@ async def run_handler(
         raise RuntimeError(f"the handler raised {type(exc).__name__}: {exc}") from exc
 
 
-async def _run(app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner, process: HandlerProcess) -> Any:
+async def _run(
+    app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner, process: HandlerProcess | None
+) -> Any:
     context.enter()
     kind = scope.item.kind
     handler = app.handlers.get(kind)
@@ -55,7 +57,7 @@ async def _run(app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner
         return await adrive(db, BUILTIN[kind](scope, scope.item.payload))
     scope.program.on_change = handler.on_change
     arguments = bind(kind, handler.function, scope.item.payload)
-    if handler.isolation == "process":
+    if process is not None:
         return await process.run(handler, scope, context)
     if handler.is_async:
         return await handler.function(context, **arguments)

@@ -70,8 +70,14 @@ class Bound:
         self._streams = 0
         self._pausing = False
         self._waiting: set[asyncio.Task[Any]] = set()
-        self._asking = asyncio.Lock()
-        self._changed = asyncio.Event()
+
+    @functools.cached_property
+    def _asking(self) -> asyncio.Lock:
+        return asyncio.Lock()
+
+    @functools.cached_property
+    def _changed(self) -> asyncio.Event:
+        return asyncio.Event()
 
     @functools.cached_property
     def log(self) -> TaskLog:
