@@ -106,6 +106,13 @@ async def archives(ctx: TaskContext, parts: int = 2) -> list[str]:
     return [(await ctx.fetch_artifact(each, here / "fetched" / str(n))).read_text() for n, each in enumerate(state)]
 
 
+@app.task("steps")
+async def steps(ctx: TaskContext, n: int) -> int:
+    for step in range(n):
+        await ctx.checkpoint("iteration_end", {"step": step, "text": "x" * 1000})
+    return n
+
+
 @app.task("quick")
 async def quick(ctx: TaskContext, n: int) -> int:
     effect("ran", n)
