@@ -66,7 +66,8 @@ def test_a_limit_or_a_pause_is_there_or_not_and_may_be_said_again(
     again = db.run(said)
     if when != "during":  # the server may still be at it
         assert again is (when == "before"), "said again, it tells whether it was new"
-    assert conn.execute("SELECT claim_epoch FROM agentos.workers").fetchone() == (1,)
+    raised = conn.execute("SELECT claim_epoch FROM agentos.workers").fetchone()
+    assert raised == (1,) or (raised == (2,) and when == "during"), "both may have seen it unset"
     epoch = db.run(workers.adopt(worker.worker_id)).claim_epoch
     served = db.run(flow.served_lanes(["default"], ["shell"], [0])).lanes
     if call == "pause_queue":
