@@ -94,7 +94,7 @@ BEGIN
     IF cardinality(v_ended) = 0 THEN PERFORM agentos.lease_lost(p_item, p_worker); END IF;
     SELECT * INTO v_item FROM agentos.work_items w WHERE w.item_id = p_item;
     IF p_status = 'cancelled' AND NOT agentos.is_over(v_item.task_id) THEN
-        PERFORM agentos.requeue(v_ended);  -- retried between its claim and this: it is to run after all
+        PERFORM agentos.requeue(v_ended), agentos.count_wall(v_ended);  -- retried since its claim: it is to run after all
         RETURN 'ready';
     END IF;
     v_failures := (v_ended[1]).failures + CASE WHEN p_status = 'cancelled' THEN 0 ELSE 1 END;
@@ -122,14 +122,20 @@ CREATE FUNCTION agentos.is_over(p_task text) RETURNS boolean LANGUAGE sql AS $$
                     WHERE t.task_id = p_task AND (t.cancel_requested OR t.status IS NOT NULL))
 $$;
 
--- Gives items back untouched: neither a failure nor a crash is charged. Returns those given back.
-CREATE FUNCTION agentos.release(p_worker bigint, p_items bigint[], p_tokens uuid[]) RETURNS bigint[] LANGUAGE sql AS $$
-    WITH ended AS MATERIALIZED (SELECT e.* FROM unnest(agentos.end_leases(p_worker, p_items, p_tokens)) e),
-    ready AS (
-        INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
-        SELECT e.lane, e.rank, nextval('agentos.ready_seqs'), e.item_id, e.attempt, e.failures, e.crashes FROM ended e)
-    SELECT coalesce(array_agg(item_id), '{}') FROM ended
-$$;
+-- Gives items back untouched: neither a failure nor a crash is charged. The time for which those ran that had begun counts
+-- on. Returns those given back.
+CREATE FUNCTION agentos.release(p_worker bigint, p_items bigint[], p_tokens uuid[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE v_begun bigint[]; v_ended agentos.ended[];
+BEGIN
+    v_begun := ARRAY(
+        SELECT h.item_id FROM agentos.lease_held h WHERE h.item_id = ANY (p_items) AND (h.started OR EXISTS (
+            SELECT 1 FROM agentos.begun_claims b WHERE b.worker_id = h.worker_id AND b.claim_no = h.claim_no)));
+    v_ended := agentos.end_leases(p_worker, p_items, p_tokens);
+    INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+    SELECT e.lane, e.rank, nextval('agentos.ready_seqs'), e.item_id, e.attempt, e.failures, e.crashes FROM unnest(v_ended) e;
+    PERFORM agentos.count_wall(ARRAY(SELECT e FROM unnest(v_ended) e WHERE e.item_id = ANY (v_begun)));
+    RETURN ARRAY(SELECT e.item_id FROM unnest(v_ended) e);
+END $$;
 
 -- Its holder cannot work on it, through no fault of the item's: it is scheduled again, and nothing is charged. Dies the
 -- holder before the commit, the item is held as it was; after it, it is scheduled.

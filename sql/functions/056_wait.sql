@@ -27,7 +27,8 @@ CREATE FUNCTION agentos.wait(p_key text, p_task text, p_item bigint, p_worker bi
 DECLARE v agentos.waits; v_result json; v_left_s float8;
 BEGIN
     PERFORM agentos.fence_live(p_item, p_worker, p_token);
-    IF p_tool <> '@sleep' OR EXISTS (SELECT 1 FROM agentos.waits w WHERE w.item_id = p_item AND w.ledger_key <> p_key) THEN
+    IF p_tool = '@gather' THEN PERFORM agentos.lock_gather(p_key, p_task, p_arguments::json);
+    ELSIF p_tool <> '@sleep' OR EXISTS (SELECT 1 FROM agentos.waits w WHERE w.item_id = p_item AND w.ledger_key <> p_key) THEN
         PERFORM agentos.lock_head(p_task);
     END IF;
     UPDATE agentos.tool_ledger l SET replays = l.replays + 1 WHERE l.ledger_key = p_key AND l.state = 'finished'
@@ -39,6 +40,9 @@ BEGIN
     IF v_result IS NOT NULL THEN
         PERFORM agentos.finish_wait(p_key, v_result);
         RETURN ('finished', v_result, NULL)::agentos.wait_reply;
+    END IF;
+    IF p_tool = '@gather' AND agentos.doomed_children(p_arguments::json) IS NOT NULL THEN
+        RETURN ('waiting', NULL, 0)::agentos.wait_reply;  -- one failed since the heads were locked: ask again
     END IF;
     v_left_s := extract(epoch FROM v.wake_at - agentos.clock());
     IF p_park AND (v_left_s IS NULL OR v_left_s > p_near_s) AND NOT agentos.end_waits(p_item) THEN

@@ -41,8 +41,9 @@ BEGIN
     RETURN v_woken;
 END $$;
 
--- The net: parked waits for which a signal is there, or whose children have ended. No order of commits makes one; a restored or hand-edited database
--- can. Also drops waits of items that have ended. Returns the items woken.
+-- The net: parked waits for which a signal is there, or whose children have ended. No order of commits makes one; a
+-- restored or hand-edited database can, and a fork that gathers a child of another task. Also drops waits of items that
+-- have ended. Returns the items woken.
 CREATE FUNCTION agentos.repair_waits(p_limit integer) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE v record; v_woken bigint[] := '{}';
 BEGIN
@@ -52,10 +53,13 @@ BEGIN
         PERFORM agentos.lock_head(v.task_id);
         v_woken := v_woken || agentos.deliver(v.task_id, v.name);
     END LOOP;
-    PERFORM agentos.wake_parents(ARRAY(
-        SELECT c.task_id FROM agentos.waits w JOIN agentos.waiting k USING (item_id)
-          JOIN agentos.task_heads c ON c.parent_task = w.task_id AND c.status IS NOT NULL
-         WHERE w.reason = 'children' AND agentos.children_result(w.ledger_key) IS NOT NULL LIMIT p_limit));
+    FOR v IN SELECT w.task_id, array_agg(w.item_id) AS items FROM agentos.waits w JOIN agentos.waiting k USING (item_id)
+               JOIN agentos.tool_ledger l USING (ledger_key)
+              WHERE w.reason = 'children' AND (agentos.children_result(w.ledger_key) IS NOT NULL
+                    OR agentos.doomed_children(l.arguments) IS NOT NULL) GROUP BY 1 ORDER BY 1 LIMIT p_limit LOOP
+        PERFORM agentos.lock_head(v.task_id);
+        v_woken := v_woken || agentos.end_gathers(v.items);
+    END LOOP;
     DELETE FROM agentos.waits w WHERE w.ledger_key IN (
         SELECT o.ledger_key FROM agentos.waits o WHERE EXISTS (
             SELECT 1 FROM agentos.outcomes e WHERE e.item_id = o.item_id) LIMIT p_limit);

@@ -30,13 +30,40 @@ END $$;
 -- How the children of a gather ended, in its order; null: one of them has not.
 CREATE FUNCTION agentos.children_result(p_key text) RETURNS json LANGUAGE sql AS $$
     SELECT CASE WHEN bool_and(t.status IS NOT NULL) THEN json_build_object('children', json_agg(json_build_object(
-               'task_id', c.task_id, 'status', t.status, 'reason', t.reason, 'result', agentos.child_result(c.task_id))
-               ORDER BY c.n)) END
+               'task_id', c.task_id, 'status', t.status, 'reason', t.reason, 'ended_at', t.finished_at,
+               'result', agentos.child_result(c.task_id)) ORDER BY c.n)) END
       FROM agentos.tool_ledger l
      CROSS JOIN LATERAL json_array_elements_text(l.arguments -> 'children') WITH ORDINALITY AS c(task_id, n)
       LEFT JOIN agentos.task_heads t ON t.task_id = c.task_id
      WHERE l.ledger_key = p_key
 $$;
+
+-- The children that a gather with on_failure "cancel" is to cancel: one of it did not complete, and these have neither
+-- ended nor been told. Null, when there are none.
+CREATE FUNCTION agentos.doomed_children(p_arguments json) RETURNS text[] LANGUAGE sql AS $$
+    SELECT array_agg(t.task_id ORDER BY t.task_id) FILTER (WHERE t.status IS NULL AND NOT t.cancel_requested)
+      FROM json_array_elements_text(p_arguments -> 'children') AS c(task_id) JOIN agentos.task_heads t USING (task_id)
+     WHERE p_arguments ->> 'on_failure' = 'cancel' HAVING bool_or(t.status <> 'completed')
+$$;
+
+-- What a gather that is not over does before it waits: locks its task's head, as every wait does; and when one of its children did not
+-- complete, cancels the others. By the parent, under its lease and with all of these heads locked in one order: the child
+-- that failed holds its own head and its parent's, and two of them that cancelled each other would lock crosswise. Died
+-- before the commit, the parent is claimed again and does it; after it, they are told.
+CREATE FUNCTION agentos.lock_gather(p_key text, p_task text, p_arguments json) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_doomed text[] := agentos.doomed_children(p_arguments);
+BEGIN
+    IF v_doomed IS NULL OR EXISTS (
+        SELECT 1 FROM agentos.tool_ledger l WHERE l.ledger_key = p_key AND l.state = 'finished') THEN
+        PERFORM agentos.lock_head(p_task);
+        RETURN;
+    END IF;
+    PERFORM 1 FROM agentos.task_heads t
+      WHERE t.task_id = p_task OR t.task_id IN (SELECT unnest(agentos.descendants(d)) FROM unnest(v_doomed) d)
+      ORDER BY t.task_id FOR UPDATE;
+    PERFORM agentos.cancel_task(d, format('a child task of %s that was gathered with it did not complete', p_task))
+       FROM unnest(agentos.doomed_children(p_arguments)) d;
+END $$;
 
 -- Of a child of one item its result; of one that grew an object of them by key.
 CREATE FUNCTION agentos.child_result(p_task text) RETURNS json LANGUAGE sql AS $$
@@ -45,23 +72,32 @@ CREATE FUNCTION agentos.child_result(p_task text) RETURNS json LANGUAGE sql AS $
       FROM agentos.work_items w LEFT JOIN agentos.outcomes o USING (item_id) WHERE w.task_id = p_task
 $$;
 
--- Some of these tasks may have ended just now: parents parked for the last of their children are ready again. In the
--- transaction of that end, and under the parents' heads, which who waits has locked too.
+-- Some of these tasks may have ended just now: parents parked for the last of their children are ready again, and those
+-- that are to cancel the others. In the transaction of that end, and under the parents' heads, which who waits has locked
+-- too.
 CREATE FUNCTION agentos.wake_parents(p_tasks text[]) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE v record; v_result json;
 BEGIN
     PERFORM 1 FROM agentos.task_heads t
       WHERE t.task_id IN (SELECT c.parent_task FROM agentos.task_heads c WHERE c.task_id = ANY (p_tasks) AND c.status IS NOT NULL)
       ORDER BY t.task_id FOR UPDATE;
     IF NOT FOUND THEN RETURN; END IF;
-    FOR v IN SELECT w.ledger_key, w.item_id, k.reason FROM agentos.waits w JOIN agentos.waiting k USING (item_id)
-              WHERE w.reason = 'children' AND w.item_id IN (
-                    SELECT c.parent_item FROM agentos.task_heads c WHERE c.task_id = ANY (p_tasks))
-              ORDER BY w.item_id FOR UPDATE OF k LOOP
+    PERFORM agentos.end_gathers(ARRAY(SELECT c.parent_item FROM agentos.task_heads c WHERE c.task_id = ANY (p_tasks)));
+END $$;
+
+-- Of these items those whose gathered children have ended, or are to be cancelled, are ready again; the caller holds the
+-- locks of their tasks' heads. Returns them.
+CREATE FUNCTION agentos.end_gathers(p_items bigint[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE v record; v_result json; v_woken bigint[] := '{}';
+BEGIN
+    FOR v IN SELECT w.ledger_key, w.item_id, k.reason, l.arguments
+               FROM agentos.waits w JOIN agentos.waiting k USING (item_id) JOIN agentos.tool_ledger l USING (ledger_key)
+              WHERE w.reason = 'children' AND w.item_id = ANY (p_items) ORDER BY w.item_id FOR UPDATE OF k LOOP
         v_result := agentos.children_result(v.ledger_key);
-        CONTINUE WHEN v_result IS NULL;
-        PERFORM agentos.finish_wait(v.ledger_key, v_result), agentos.unpark(ARRAY[v.item_id], v.reason);
+        CONTINUE WHEN v_result IS NULL AND agentos.doomed_children(v.arguments) IS NULL;
+        IF v_result IS NOT NULL THEN PERFORM agentos.finish_wait(v.ledger_key, v_result); END IF;
+        v_woken := v_woken || agentos.unpark(ARRAY[v.item_id], v.reason);
     END LOOP;
+    RETURN v_woken;
 END $$;
 
 -- Locks, in their order, the heads that the end of these tasks touches: their own and their parents'.

@@ -11,6 +11,7 @@ CREATE FUNCTION agentos.ask_doubt(
 BEGIN
     IF p_token IS NOT NULL THEN PERFORM agentos.fence_live(p_item, p_worker, p_token);
     ELSE PERFORM agentos.enter_fence(); END IF;
+    PERFORM agentos.lock_head(p_task);  -- before the call and the question, as who answers does: neither misses the other
     IF p_sort = 'call' THEN
         PERFORM 1 FROM agentos.tool_ledger l
           WHERE l.ledger_key = p_key AND l.call_token = p_doubt AND l.state = 'begun' FOR NO KEY UPDATE;
@@ -35,8 +36,7 @@ CREATE FUNCTION agentos.resolve_doubt(p_task text, p_doubt uuid, p_answer text, 
 RETURNS text LANGUAGE plpgsql AS $$
 DECLARE v agentos.doubts;
 BEGIN
-    PERFORM agentos.enter_fence(), agentos.require_task(p_task);
-    PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = p_task FOR UPDATE;
+    PERFORM agentos.enter_fence(), agentos.require_task(p_task), agentos.lock_head(p_task);
     SELECT * INTO v FROM agentos.doubts d WHERE d.task_id = p_task AND d.doubt_id = p_doubt FOR UPDATE;
     PERFORM agentos.refuse_answer(v, p_task, p_doubt, p_answer);
     UPDATE agentos.doubts SET answer = p_answer, answered_by = p_by, answered_at = agentos.clock() WHERE doubt_id = p_doubt;

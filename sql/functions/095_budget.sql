@@ -48,6 +48,13 @@ CREATE FUNCTION agentos.count_wall(p_ended agentos.ended[]) RETURNS void LANGUAG
      WHERE b.task_id = r.task_id AND b.max_wall_s IS NOT NULL
 $$;
 
+-- Outcomes that are about to be taken away (a retry, a rewind): the time of their attempts counts on.
+CREATE FUNCTION agentos.keep_wall(p_task text, p_items bigint[]) RETURNS void LANGUAGE sql AS $$
+    UPDATE agentos.budgets b SET spent_wall_s = b.spent_wall_s + coalesce((
+           SELECT sum(extract(epoch FROM o.finished_at - o.claimed_at)) FROM agentos.outcomes o
+            WHERE o.item_id = ANY (p_items)), 0)::float8 WHERE b.task_id = p_task AND b.max_wall_s IS NOT NULL
+$$;
+
 -- Each limit of these budgets with what is spent of it, what calls in flight have reserved, and what is asked for.
 CREATE FUNCTION agentos.budget_limits(p_budgets text[], p_call uuid, p_tokens bigint, p_cost numeric)
 RETURNS TABLE (task_id text, on_exceed text, name text, most numeric, spent numeric, reserved numeric, asked numeric)

@@ -3,18 +3,18 @@
 -- Keeps parts for a task, in the transaction of what names them. p_all: every part that is named; p_new with p_bodies:
 -- those the caller is not sure of. A part without a reference may be about to be deleted by collect_blobs: the lock
 -- waits for that, and the part is then inserted again. With the reference committed, or this lock held, it stays.
+-- What is there is locked before what is missing is inserted, and DO UPDATE locks what came meanwhile: a part that was found
+-- and then collected would have to be inserted out of order, and two writers could wait for each other.
 CREATE FUNCTION agentos.keep_blobs(p_task text, p_all text[], p_new text[], p_bodies bytea[]) RETURNS void
 LANGUAGE plpgsql AS $$
-DECLARE v_locked text[] := '{}'; v_missing integer;
+DECLARE v_locked text[]; v_missing integer;
 BEGIN
     IF cardinality(p_all) = 0 THEN RETURN; END IF;
-    WHILE cardinality(v_locked) < cardinality(p_new) LOOP
-        INSERT INTO agentos.blobs (sha256, body, created_at)
-        SELECT u.sha256, u.body, agentos.clock() FROM unnest(p_new, p_bodies) AS u(sha256, body) ORDER BY u.sha256
-        ON CONFLICT DO NOTHING;
-        v_locked := ARRAY(SELECT b.sha256 FROM agentos.blobs b WHERE b.sha256 = ANY (p_new)
-                           ORDER BY b.sha256 FOR KEY SHARE);
-    END LOOP;
+    v_locked := ARRAY(SELECT b.sha256 FROM agentos.blobs b WHERE b.sha256 = ANY (p_new) ORDER BY b.sha256 FOR KEY SHARE);
+    INSERT INTO agentos.blobs AS b (sha256, body, created_at)
+    SELECT u.sha256, u.body, agentos.clock() FROM unnest(p_new, p_bodies) AS u(sha256, body)
+     WHERE u.sha256 <> ALL (v_locked) ORDER BY u.sha256
+    ON CONFLICT (sha256) DO UPDATE SET orphaned_at = b.orphaned_at;
     INSERT INTO agentos.blob_refs (task_id, sha256) SELECT p_task, u FROM unnest(p_new) u ON CONFLICT DO NOTHING;
     SELECT count(*) INTO v_missing FROM unnest(p_all) u
      WHERE NOT EXISTS (SELECT 1 FROM agentos.blob_refs r WHERE r.task_id = p_task AND r.sha256 = u);

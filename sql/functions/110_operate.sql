@@ -51,6 +51,9 @@ BEGIN
         RAISE EXCEPTION 'task % is %, only a failed or cancelled task can be retried', p_task, v_status
             USING ERRCODE = 'AG011', HINT = 'see what it is doing: agentos show ' || p_task;
     END IF;
+    PERFORM agentos.keep_wall(p_task, ARRAY(
+        SELECT w.item_id FROM agentos.work_items w JOIN agentos.outcomes o USING (item_id)
+         WHERE w.task_id = p_task AND o.status <> 'completed'));
     WITH gone AS (
         DELETE FROM agentos.outcomes o USING agentos.work_items w
          WHERE w.task_id = p_task AND o.item_id = w.item_id AND o.status <> 'completed' RETURNING o.*),

@@ -96,7 +96,7 @@ BEGIN
     UPDATE agentos.checkpoints c SET superseded_at = agentos.clock(), superseded_reason = v_reason
      WHERE c.task_id = p_task AND c.sequence_number > p_seq AND c.superseded_at IS NULL;
     PERFORM agentos.forget_refusals(v_items), agentos.retry_children(p_task, v_items);
-    PERFORM agentos.take_out(p_task, v_items, v_reason);
+    PERFORM agentos.keep_wall(p_task, v_items), agentos.take_out(p_task, v_items, v_reason);
     PERFORM agentos.reopen(p_task, v_items);
     UPDATE agentos.task_heads t SET status = NULL, reason = NULL, finished_at = NULL, cancel_requested = false, expired = false,
            failed_items = 0,

@@ -48,7 +48,8 @@ RETURNS TABLE (question_id text, item_id bigint, question text, shown text, show
                answered_at timestamptz) LANGUAGE sql AS $$
     SELECT a.ledger_key, a.item_id, a.question, a.shown::text, a.shown_sha256, a.options, a.asked_at, w.wake_at,
            w.ledger_key IS NOT NULL, a.approved, a.option, a.answered_by, a.answered_at
-      FROM agentos.approvals a LEFT JOIN agentos.waits w USING (ledger_key) WHERE a.task_id = p_task ORDER BY a.asked_at
+      FROM agentos.approvals a LEFT JOIN agentos.waits w USING (ledger_key) WHERE a.task_id = p_task
+     ORDER BY a.asked_at, a.ledger_key
 $$;
 
 -- Living workers, and those whose last beat is younger than p_gone_s. State `late`: it should have beaten, and no

@@ -1,5 +1,6 @@
 """Parts of snapshots: there with the checkpoint that names them, or not at all; collected only when nothing does."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
@@ -27,6 +28,7 @@ def commit(task_id: str = "task-1", names: Any = tuple(BODIES), bodies: Any = No
 def task(runner: Driver) -> str:
     engine.submit(runner)
     engine.submit(runner, "task-2")
+    engine.submit(runner, "task-3")
     return "task-1"
 
 
@@ -94,6 +96,34 @@ def test_a_writer_that_meets_the_collector_waits_and_stores_the_part_again(
         collector.commit()
         assert writing.result().sequence_number == 1
     assert runner.run(blobs.get_blobs(list(BODIES))) == BODIES
+
+
+def test_writers_that_meet_while_one_part_is_collected_and_the_other_is_new_do_not_wait_for_each_other(
+    runner: Driver, task: str, conn: psycopg.Connection[Any]
+) -> None:
+    """The first part goes between a writer's look and its lock, and the second is just being inserted by somebody."""
+    first, second = sorted(BODIES)
+    for n in range(4):
+        runner.run(commit(names=[first], bodies={first: BODIES[first]}))
+        runner.run(blobs.drop_blobs("task-1"))
+        conn.execute("DELETE FROM agentos.blobs WHERE sha256 = %s", (second,))
+        inserting, collector, one, two = (runner.session() for _ in range(4))
+        inserting.begin()
+        inserting.run(commit("task-3", [second], {second: BODIES[second]}))
+        with ThreadPoolExecutor(2) as threads:
+            writing = [threads.submit(one.run, commit())]
+            engine.wait_until_blocked(conn, one.pid)
+            collector.begin()
+            collector.run(blobs.collect_blobs(0))
+            inserting.rollback()
+            writing.append(threads.submit(two.run, commit("task-2")))
+            time.sleep(0.1)  # until it waits, if it does
+            collector.commit()
+            assert [each.result().sequence_number for each in writing] == [2 * n + 2, n + 1]
+        assert runner.run(blobs.get_blobs(list(BODIES))) == BODIES
+        for each in ("task-1", "task-2"):
+            runner.run(blobs.drop_blobs(each))
+        runner.run(blobs.collect_blobs(0))
 
 
 def test_the_collector_leaves_what_a_writer_has_just_named(

@@ -10,7 +10,7 @@ import pytest
 from tests.drivers import Driver
 from tests.store import engine
 
-from agentos.store.calls import budgets, cache, items, tasks, workers
+from agentos.store.calls import budgets, cache, items, rewind, tasks, workers
 from agentos.store.calls.budgets import Limits, OnExceed
 from agentos.store.calls.cache import CacheReply, Estimate, PromptIdentity, Spent
 from agentos.store.calls.items import Fence
@@ -200,6 +200,37 @@ def test_running_time_counts_over_attempts_and_only_while_running(runner: Driver
     )
     assert ask(runner, worker, "b", worker.fence(item)).verdict == "parked"
     assert runner.run(budgets.raise_budget("task-1", Limits(wall_s=50))) == (item.item_id,)
+
+
+def test_running_time_of_attempts_that_were_given_back_or_taken_away_counts_and_of_prefetched_items_does_not(
+    runner: Driver, clock: Clock
+) -> None:
+    engine.submit(runner)
+    budget(runner, Limits(wall_s=1000.0), "park")
+    worker = engine.register(runner, ttl_s=10_000)
+
+    def spent() -> int:
+        return int(left(runner)["max_wall_s"][1]) // 10 * 10
+
+    (item,) = worker.claim()
+    clock.advance(50)
+    runner.run(items.release(worker.worker_id, [(item.item_id, item.token)]))
+    assert spent() == 50, "given back by a drain"
+    prefetched = runner.run(items.turn(worker.worker_id, worker.epoch, [], worker.lanes, 1, claim_no=7)).items
+    clock.advance(100)
+    runner.run(items.release(worker.worker_id, [(each.item_id, each.token) for each in prefetched]))
+    assert (len(prefetched), spent()) == (1, 50), "it never began"
+    (item,) = worker.claim()
+    clock.advance(60)
+    runner.run(items.fail(worker.fence(item), engine.ERROR, terminal=True))
+    assert spent() == 110
+    runner.run(tasks.retry_task("task-1"))
+    assert spent() == 110, "the outcome that a retry takes away"
+    (item,) = worker.claim()
+    clock.advance(70)
+    worker.complete(item)
+    runner.run(rewind.rewind_task("task-1", 0, "{}", "alice"))
+    assert spent() == 180, "and a rewind"
 
 
 def test_a_budget_that_is_not_there_cannot_be_raised(runner: Driver, guest: engine.Worker) -> None:

@@ -149,3 +149,45 @@ def test_of_two_who_answer_at_the_same_moment_one_is_refused(runner: Driver, con
         with pytest.raises(AnswerRefused, match="answered before"):
             late.result()
     assert begin(runner, "call-1", *held(runner)).verdict == "finished"
+
+
+def test_of_two_people_who_answer_at_once_one_is_refused(runner: Driver, conn: psycopg.Connection[Any]) -> None:
+    worker, fence, (doubt,) = in_doubt(runner)
+    ask(runner, doubt, worker, fence)
+    assert engine.count(conn, "task_heads") == 1, "made by who asked: there is something to lock"
+    one, two = runner.session(), runner.session()
+    one.begin()
+    assert one.run(doubts.resolve_doubt("task-1", doubt, "not_done", **NOT_DONE)) == "ready"
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(two.run, doubts.resolve_doubt("task-1", doubt, "done", **DONE))
+        engine.wait_until_blocked(conn, two.pid)
+        one.commit()
+        with pytest.raises(AnswerRefused, match="answered before: not_done by alice"):
+            waiting.result(10)
+    assert begin(runner, "call-1", *held(runner)).verdict == "execute"
+
+
+@pytest.mark.parametrize("first", ["answer", "question"])
+def test_an_answer_and_an_attempt_that_asks_again_do_not_miss_each_other(
+    runner: Driver, conn: psycopg.Connection[Any], first: str
+) -> None:
+    """The item failed on the doubt and was retried: it asks, and parks for it, while somebody answers."""
+    worker, fence, (doubt,) = in_doubt(runner)
+    ask(runner, doubt, worker, fence, park=False)
+    identity = engine.tool_call(item_id=fence.item_id)
+    asks = doubts.ask_doubt(doubt, identity, fence, worker.worker_id, "was it done?", park=True)
+    answers = doubts.resolve_doubt("task-1", doubt, "done", **DONE)
+    one, two = runner.session(), runner.session()
+    one.begin()
+    told = one.run(answers if first == "answer" else asks)
+    with ThreadPoolExecutor(1) as threads:
+        waiting: Any = threads.submit(two.run, asks if first == "answer" else answers)
+        engine.wait_until_blocked(conn, two.pid)
+        one.commit()
+        other = waiting.result(10)
+    if first == "answer":
+        assert (told, other, place(runner)) == ("noted", False, "held"), "it is told to look at its record again"
+    else:
+        assert (told, other, place(runner)) == (True, "ready", "ready")
+    assert runner.run(doubts.open_doubts("task-1")) == ()
+    assert runner.run(tasks.misplaced_items()) == ()

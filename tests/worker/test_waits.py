@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from tests.worker.inprocess import outcome, serving
@@ -16,6 +16,7 @@ from agentos.core.app import App, BlockingContext, TaskContext, TaskHandle
 from agentos.core.parked import Parked
 from agentos.store.calls import tasks
 from agentos.store.calls.ledger import ledger_history
+from agentos.store.calls.tasks import TaskRow
 from agentos.store.connect import Database
 from agentos.store.errors import ChildFailed, StaleAnswer, TaskFailed, WaitTimeout
 
@@ -423,3 +424,61 @@ async def test_a_child_has_the_deadline_of_its_handler_or_of_its_call_and_a_repl
             " FROM agentos.deadlines d JOIN agentos.task_records r USING (task_id)"
         ).fetchall()
     assert rows == [(made, pytest.approx(seconds, abs=1))]
+
+
+def made(db: Database) -> list[TaskRow]:
+    """The child tasks."""
+    return [task for task in db.run(tasks.list_tasks()) if task.kind == "child"]
+
+
+@pytest.mark.parametrize("on_failure", ["cancel", "wait"])
+async def test_a_child_that_fails_has_those_gathered_with_it_cancelled_or_left_to_go_on(
+    database_dsn: str, db: Database, on_failure: Literal["cancel", "wait"]
+) -> None:
+    app, told = App(dsn=database_dsn), []
+
+    @app.task("parent")
+    async def parent(ctx: TaskContext) -> Any:
+        apart = await ctx.spawn("child", {"how": "waits"}, key="apart")
+        children = [await ctx.spawn("child", {"how": how}) for how in ("runs", "waits", "fails", "spawns")]
+        try:
+            await ctx.gather(*children, on_failure=on_failure)
+        except ChildFailed as exc:
+            told.append(str(exc))
+        return apart.task_id
+
+    @app.task("child", max_attempts=1)
+    async def child(ctx: TaskContext, how: str) -> Any:
+        if how == "fails":
+            await ctx.wait_for("go")
+            raise ValueError("it is broken")
+        if how == "spawns":
+            return await ctx.gather(await ctx.spawn("child", {"how": "waits"}))
+        if how == "waits":
+            return await ctx.wait_for("done")
+        try:
+            await asyncio.sleep(3600 if on_failure == "cancel" else 0.1)
+        finally:
+            told.append("ran")
+
+    async with serving(app, database_dsn, beat_s=0.1):
+        handle = app.submit("parent")
+        await parked(handle)
+        await until(lambda: sorted(task.status for task in made(db)) == ["running"] + ["waiting"] * 5)
+        (fails,) = [task for task in made(db) if task.payload == {"how": "fails"}]
+        await app.handle(fails.task_id).asignal("go")
+        if on_failure == "wait":
+            await until(lambda: app.handle(fails.task_id).status() == "failed")
+            for task in made(db):
+                if task.payload == {"how": "waits"}:
+                    await app.handle(task.task_id).asignal("done")
+        apart = await outcome(handle)
+        assert [each for each in told if each != "ran"] == [told[-1]]
+        assert "it is broken" in told[-1], "the cause, not who was cancelled for it"
+    ended = {task.task_id: task.status for task in made(db)}
+    others = sorted(status for task_id, status in ended.items() if task_id != apart)
+    if on_failure == "cancel":
+        assert others == ["cancelled"] * 4 + ["failed"], "and what one of them spawned"
+        assert ended[apart] == "waiting"
+    else:
+        assert others == ["completed"] * 4 + ["failed"]

@@ -8,6 +8,7 @@ import typer
 from agentos.cli.database import opened
 from agentos.cli.options import AsJson, Dsn, TaskId
 from agentos.cli.output import compact, out, print_json
+from agentos.cli.questions import chosen_question, print_questions, questions_of
 from agentos.core.app.handle import answer
 from agentos.core.app.handle import resume as end_pause
 from agentos.core.app.handle import signal as send
@@ -101,9 +102,12 @@ def retry(task: TaskId, dsn: Dsn = None, json: AsJson = False) -> None:
 
 def approve(
     task: TaskId,
-    question: Annotated[
-        str | None, typer.Option(metavar="ID", help="Which question, when several are open: its id, or its beginning.")
+    which: Annotated[
+        str | None,
+        typer.Argument(metavar="[QUESTION]", help="Which one: its number, or how its id begins. With one open: none."),
     ] = None,
+    *,
+    question: Annotated[str | None, typer.Option(metavar="ID", help="The same, as an option.")] = None,
     option: Annotated[
         str | None, typer.Option(metavar="OPTION", help="What is chosen, when there are options.")
     ] = None,
@@ -111,31 +115,36 @@ def approve(
     shown: Annotated[
         str | None, typer.Option(metavar="SHA256", help="Hash of what you looked at; refused if it is not that now.")
     ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Only list what TASK has asked, with numbers.")] = False,
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who answers (default: your user name).")] = None,
     dsn: Dsn = None,
     json: AsJson = False,
 ) -> None:
     """Answer what a task asks, so that it goes on: yes, or with --reject no.
 
-    What it asks, what it shows for it (such as a model's plan) and its hash are in `agentos show TASK`. An answer
-    counts for exactly what was shown.
+    With one open question nothing else has to be said. With several: its number in --list, which stays the same however
+    many are answered, or how its id begins. What it shows (such as a model's plan) and its hash are in `agentos show
+    TASK`. An answer counts for exactly what was shown.
 
     \b
     Examples:
       agentos approve task-123 --by alice
-      agentos approve task-123 --option later
-      agentos approve task-123 --question 3fa8 --reject
+      agentos approve task-123 --list
+      agentos approve task-123 2 --option later
+      agentos approve task-123 3fa8 --reject
     """
     with opened(dsn) as db:
-        flow = answer(task, not reject, by or getpass.getuser(), option, question, shown)
-        answered = drive(db, flow)
-        asked = [each for each in db.run(timeline.task_approvals(task)) if each.question_id == answered]
+        asked = questions_of(db, task)
+        if list_:
+            return print_questions(task, asked, as_json=json)
+        meant = chosen_question(task, asked, which, question)
+        answered = drive(db, answer(task, not reject, by or getpass.getuser(), option, meant, shown))
+        asked = tuple(each for each in db.run(timeline.task_approvals(task)) if each.question_id == answered)
     if json:
-        print_json({"task_id": task, "approved": not reject, "questions": asked})
-        return
+        return print_json({"task_id": task, "approved": not reject, "questions": asked})
     for each in asked:
         out.print(f"{compact(each.question, 200)} {'no' if reject else option or 'yes'}")
-    out.print(f"{task} goes on")
+    return out.print(f"{task} goes on")
 
 
 def signal(

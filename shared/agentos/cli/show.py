@@ -169,7 +169,7 @@ def _print_head(story: Story) -> None:
 def _print_question(task_id: str, asked: Approval) -> None:
     if asked.open:
         option = f" --option {'|'.join(asked.options)}" if asked.options else ""
-        said = f"waits: agentos approve {quote(task_id)} --question {asked.question_id[:8]}{option}"
+        said = f"waits: agentos approve {quote(task_id)} {asked.question_id[:8]}{option}"
     elif asked.approved is None:
         said = "was not answered in time"
     else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from agentos.core.flows.patience import insist
 from agentos.core.flows.waits import Wait
@@ -11,9 +11,12 @@ from agentos.core.tracing.step import carrier
 from agentos.store.calls import waits
 from agentos.store.calls.traces import with_trace
 from agentos.store.canonical import canonical_text, digest
-from agentos.store.errors import ChildFailed
+from agentos.store.errors import ChildFailed, InvalidInput
 from agentos.store.run import Flow
 from agentos.store.sealed_items import seal_payloads
+
+OnFailure = Literal["cancel", "wait"]
+"""What becomes of the other children when one did not complete: they are cancelled, or go on to their ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +72,22 @@ def spawn(scope: ItemScope, new: NewChild, key: str | None) -> Flow[Child]:
     return Child(made, new.kind)
 
 
-def gather(scope: ItemScope, children: Sequence[Child], *, return_exceptions: bool) -> Wait:
-    """Waits until all have ended."""
-    identity = scope.identify("@gather", {"children": [each.task_id for each in children]})
+def gather(
+    scope: ItemScope, children: Sequence[Child], *, return_exceptions: bool, on_failure: OnFailure | None
+) -> Wait:
+    """Waits until all have ended. Raises InvalidInput: if `on_failure` is neither."""
+    cancels = not return_exceptions if on_failure is None else on_failure == "cancel"
+    if on_failure not in (None, *get_args(OnFailure)):
+        raise InvalidInput(f"on_failure={on_failure!r:.80} is not known", hint="use 'cancel' or 'wait'")
+    asked: dict[str, Any] = {"children": [each.task_id for each in children]}
+    identity = scope.identify("@gather", {**asked, "on_failure": "cancel"} if cancels else asked)
 
     def read(result: Any) -> list[Any]:
-        ended = [_result(child, told) for child, told in zip(children, result["children"], strict=True)]
-        if not return_exceptions:
-            for each in ended:
-                if isinstance(each, ChildFailed):
-                    raise each
+        told = result["children"]
+        ended = [_result(child, each) for child, each in zip(children, told, strict=True)]
+        failed = [n for n, each in enumerate(ended) if isinstance(each, ChildFailed)]
+        if failed and not return_exceptions:
+            raise ended[min(failed, key=lambda n: told[n]["ended_at"])]  # the cause: others were cancelled for it
         return ended
 
     return Wait(lambda park: waits.wait(identity, scope.fence, park=park), read, "children")

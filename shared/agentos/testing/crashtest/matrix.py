@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentos.core.app import App, TaskHandle
+from agentos.store.calls import tasks
 from agentos.store.errors import AgentOSError, TaskExists, TaskFailed
 from agentos.store.run import Call
 from agentos.testing.crash import CRASH_TIMES, CrashPoint, Saboteur, crash_at
@@ -54,7 +55,15 @@ def _cell(pool: Pool, scenario: Scenario, point: CrashPoint, folder: Path) -> Ce
         _Run(pool, scenario, point, Effects(folder / name), name).go()
     except (AssertionError, AgentOSError, TimeoutError) as exc:
         trouble = str(exc) or type(exc).__name__
+        _stop_what_is_left(pool)
     return Cell(scenario.name, point.call, point.when, time.monotonic() - started, trouble)
+
+
+def _stop_what_is_left(pool: Pool) -> None:
+    """A task that was given up would be worked off with the next cell's app, and its effects counted there."""
+    for task in pool.database.run(tasks.list_tasks(limit=1000)):
+        if task.status not in ("completed", "failed", "cancelled"):
+            pool.database.run(tasks.cancel_task(task.task_id))
 
 
 class _Run:

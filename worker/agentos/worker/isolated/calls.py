@@ -116,7 +116,8 @@ class Calls:
                 return {**asdict(answer), "at": answer.at.isoformat()}
             case "gather":
                 spawned = [Child(**each) for each in how["spawned"]]
-                gathered = children.gather(scope, spawned, return_exceptions=how["return_exceptions"])
+                keep, on_failure = how["return_exceptions"], how["on_failure"]
+                gathered = children.gather(scope, spawned, return_exceptions=keep, on_failure=on_failure)
                 return [
                     {"error": error_as_json(each)} if isinstance(each, BaseException) else {"value": each}
                     for each in await wait(gathered, alone)

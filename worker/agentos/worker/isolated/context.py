@@ -21,7 +21,7 @@ from agentos.core.app.context.progress import Progress
 from agentos.core.app.context.task_log import TaskLog
 from agentos.core.artifacts import digest_of
 from agentos.core.evidence import Evidence, EvidencePack
-from agentos.core.flows.children import Child
+from agentos.core.flows.children import Child, OnFailure
 from agentos.core.flows.tools import ToolCall
 from agentos.core.flows.waits import NEAR_S, Answer
 from agentos.core.llm import Completion
@@ -227,11 +227,14 @@ class IsolatedContext(Progress):
         """As `TaskContext.spawn`."""
         return Child(**await self._ask("spawn", {"kind": kind, "payload": dict(payload or {}), **how}))
 
-    async def gather(self, *spawned: Child, return_exceptions: bool = False) -> list[Any]:
+    async def gather(
+        self, *spawned: Child, return_exceptions: bool = False, on_failure: OnFailure | None = None
+    ) -> list[Any]:
         """As `TaskContext.gather`."""
         if not spawned:
             return []
-        how = {"spawned": [asdict(each) for each in spawned], "return_exceptions": return_exceptions}
+        made = [asdict(each) for each in spawned]
+        how = {"spawned": made, "return_exceptions": return_exceptions, "on_failure": on_failure}
         said = await self._ask("gather", how)
         return [error_from_json(each["error"]) if "error" in each else each["value"] for each in said]
 

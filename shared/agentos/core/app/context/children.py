@@ -8,7 +8,7 @@ from agentos.core.app.context.waits import BlockingWaits, Waits
 from agentos.core.app.handler import check_deadline
 from agentos.core.app.limits import limit_key_of
 from agentos.core.flows import children
-from agentos.core.flows.children import Child, NewChild
+from agentos.core.flows.children import Child, NewChild, OnFailure
 from agentos.core.tracing.step import step
 
 
@@ -43,15 +43,20 @@ class Children(Waits):
             this.mark(child_task_id=child.task_id)
             return child
 
-    async def gather(self, *spawned: Child, return_exceptions: bool = False) -> list[Any]:
+    async def gather(
+        self, *spawned: Child, return_exceptions: bool = False, on_failure: OnFailure | None = None
+    ) -> list[Any]:
         """Wait, as a row, until all these children have ended; their results in this order.
 
-        Raises ChildFailed, with the child's reason: for the first of them that failed or was cancelled, once all have
+        `on_failure`, when one of them fails or is cancelled: `cancel` (the default) cancels the others and what they
+        spawned, at once; `wait` (the default with `return_exceptions`) lets them go on to their ends.
+        Raises ChildFailed, with the child's reason: for the first of them to fail or to be cancelled, once all have
         ended; with `return_exceptions` it takes the place of the result. Not caught, it fails this item at once.
+        Raises InvalidInput: if `on_failure` is neither.
         """
         if not spawned:
             return []
-        wait = children.gather(self._scope, spawned, return_exceptions=return_exceptions)
+        wait = children.gather(self._scope, spawned, return_exceptions=return_exceptions, on_failure=on_failure)
         return cast(list[Any], await self._wait_out(wait))
 
 
@@ -72,11 +77,17 @@ class BlockingChildren(BlockingWaits):
             )
         )  # fmt: skip
 
-    def gather(self, *spawned: Child, return_exceptions: bool = False) -> list[Any]:
+    def gather(
+        self, *spawned: Child, return_exceptions: bool = False, on_failure: OnFailure | None = None
+    ) -> list[Any]:
         """As `TaskContext.gather`."""
         if not spawned:
             return []
         return cast(
             list[Any],
-            self._wait_out(lambda scope: children.gather(scope, spawned, return_exceptions=return_exceptions)),
+            self._wait_out(
+                lambda scope: children.gather(
+                    scope, spawned, return_exceptions=return_exceptions, on_failure=on_failure
+                )
+            ),
         )

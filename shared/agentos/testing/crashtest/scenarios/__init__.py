@@ -1,7 +1,7 @@
 """The primitives, one scenario each."""
 
 from agentos.testing.crashtest.scenario import Scenario
-from agentos.testing.crashtest.scenarios import forks, isolated, models, tools, waits, work
+from agentos.testing.crashtest.scenarios import forks, isolated, models, operations, tools, waits, work
 
 SCENARIOS: tuple[Scenario, ...] = (
     *work.SCENARIOS,
@@ -9,6 +9,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *models.SCENARIOS,
     *waits.SCENARIOS,
     *isolated.SCENARIOS,
+    *operations.SCENARIOS,
     *forks.SCENARIOS,
 )
 

@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from agentos.core.app import App, TaskContext, TaskHandle
-from agentos.store.errors import NotRetryable, TaskFinished
+from agentos.store.errors import ChildFailed, NonRetryable, NotRetryable, TaskFinished
 from agentos.testing.crashtest.scenario import Effects, Scenario
 
 
@@ -67,6 +67,29 @@ def _children(effects: Effects) -> App:
     return app
 
 
+def _failing(effects: Effects) -> App:
+    app = App()
+
+    @app.task("fail_fast")
+    async def parent(ctx: TaskContext) -> str:
+        children = [await ctx.spawn("child", {"how": how}) for how in ("waits", "sleeps", "fails")]
+        try:
+            await ctx.gather(*children)
+        except ChildFailed as exc:
+            return "it was broken" if "it is broken" in str(exc) else str(exc)
+        return "nothing failed"
+
+    @app.task("child")
+    async def child(ctx: TaskContext, how: str) -> None:
+        if how == "fails":
+            raise NonRetryable("it is broken")
+        if how == "waits":
+            await ctx.wait_for("never")
+        await ctx.sleep(360_000)
+
+    return app
+
+
 def _paused(effects: Effects) -> App:
     app = App()
 
@@ -113,4 +136,8 @@ SCENARIOS = (
         result={"amount": 12},
     ),
     Scenario("children", "child tasks, gathered", _children, ("spawn", "wait", "complete"), result=[0, 1]),
+    Scenario(
+        "fail_fast", "of gathered children one fails, the others are cancelled", _failing, ("wait", "fail", "complete"),
+        result="it was broken",
+    ),
 )  # fmt: skip

@@ -36,6 +36,48 @@ def _checkpoint(effects: Effects) -> App:
     return app
 
 
+def _large(effects: Effects) -> App:
+    app = App()
+
+    @app.task("large")
+    async def large(ctx: TaskContext) -> int:
+        done: list[str] = ctx.snapshot or []
+        for n in range(len(done), 2):
+            done.append(str(n) * 100_000)
+            await ctx.checkpoint("iteration_end", done)
+        return len(done)
+
+    return app
+
+
+def _many(effects: Effects) -> App:
+    app = App()
+    app.tool("effect", on_doubt="fail")(effects.do)
+
+    @app.task("many")
+    async def many(ctx: TaskContext) -> None:
+        await ctx.tool("effect", "planned")
+        await ctx.expand([{"key": str(n), "kind": "small"} for n in range(40)])
+
+    @app.task("small")
+    async def small(ctx: TaskContext) -> str | None:
+        return ctx.key
+
+    return app
+
+
+def _telling(effects: Effects) -> App:
+    app = App()
+
+    @app.task("telling")
+    async def telling(ctx: TaskContext) -> str:
+        ctx.log("begun")
+        await ctx.checkpoint("iteration_end", 1)
+        return "told"
+
+    return app
+
+
 def _evidence(effects: Effects) -> App:
     app = App()
     file = effects.file.with_suffix(".made")
@@ -125,6 +167,16 @@ SCENARIOS = (
     ),
     Scenario(
         "checkpoint", "three checkpoints, gapless", _checkpoint, ("commit_checkpoint",), result=[0, 1, 2],
+    ),
+    Scenario("large", "a snapshot in parts", _large, ("commit_parted",), result=2),
+    Scenario(
+        "many", "completions and claims in one statement", _many, ("turn",), once=("planned",),
+        result={"1": None, **{str(n): str(n) for n in range(40)}},
+    ),
+    Scenario("telling", "what a handler tells", _telling, ("tell",), result="told"),
+    Scenario(
+        "reclaim", "what a lost worker held is taken back", _item, ("reclaim",), first="after:claim", kind="item",
+        result="done",
     ),
     Scenario(
         "evidence", "a checkpoint with evidence", _evidence, ("commit_checkpoint",), result="made",
