@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,10 +181,31 @@ def test_a_server_whose_data_were_removed_ends(server: EmbeddedServer) -> None:
         other = embedded(path)
         other.ensure_running()
         pid = other.status().pid
-        shutil.rmtree(path)
+        remove(path)
         assert eventually(lambda: not running(pid))
         other.ensure_running()
         assert other.status().running
+
+
+def test_a_watchdog_whose_interpreter_starts_after_the_data_were_removed_ends_the_server(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow = tmp_path / "python"
+    slow.write_text(f'#!/bin/sh\nsleep 1\nexec "{sys.executable}" "$@"\n')
+    slow.chmod(0o755)
+    with data_directory() as path:
+        other = embedded(path)
+        monkeypatch.setattr(sys, "executable", str(slow))
+        other.ensure_running()
+        pid = other.status().pid
+        remove(path)
+        assert eventually(lambda: not running(pid))
+
+
+def remove(path: Path) -> None:
+    """All of it, while its server may still write: a folder that was just emptied need not be empty."""
+    while path.exists():
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def running(pid: int | None) -> bool:

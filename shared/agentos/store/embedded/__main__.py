@@ -1,4 +1,4 @@
-"""Starts the watchdog: `python -S …/agentos/store/embedded DATA_DIR LINGER_S LOCK`.
+"""Starts the watchdog: `python -S …/agentos/store/embedded DATA_DIR LINGER_S LOCK SERVER`.
 
 Run as a folder, not as a module: `agentos.store` imports settings and both drivers, which a process that only waits,
 for days, need not hold in memory. So a bare `agentos.store` takes its place, and the standard library is enough.

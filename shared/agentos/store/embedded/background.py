@@ -26,12 +26,14 @@ def detach(
         raise failed(f"{argv[0]} could not be started (status {done.returncode}), see {log}")
 
 
-def ensure_watchdog(paths: Paths, linger_s: float) -> None:
-    """Start a watchdog unless there is one. Call it under the start lock."""
+def ensure_watchdog(paths: Paths, linger_s: float, server: int) -> None:
+    """Start a watchdog unless there is one. Call it under the start lock. `server`: the pid of the postmaster: told,
+    because the data may be removed before the watchdog's interpreter has started and could read it; 0: not known.
+    """
     lock = locks.try_acquire(paths.watchdog_lock)
     if lock is None:
         return
-    argv = [sys.executable, "-S", WATCHDOG, str(paths.data_dir), str(linger_s), str(lock)]
+    argv = [sys.executable, "-S", WATCHDOG, str(paths.data_dir), str(linger_s), str(lock), str(server)]
     env = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
     try:
         me = Owner(os.geteuid(), os.getegid(), switch=False)

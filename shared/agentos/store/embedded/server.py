@@ -125,7 +125,8 @@ class EmbeddedServer:
                 paths.pin.touch()
             if not postmaster.running(paths):
                 self._bring_up()
-            ensure_watchdog(paths, self._linger_s)
+            found = postmaster.read(paths.cluster)
+            ensure_watchdog(paths, self._linger_s, found.pid if found else 0)
 
     def _bring_up(self) -> None:
         paths = self._paths

@@ -19,23 +19,25 @@ LOCK_TIMEOUT_S = 600.0
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Watch over the data directory, linger and lock descriptor in `arguments` (see `background.ensure_watchdog`)."""
-    data_dir, linger_s, lock = arguments
-    watch(Paths(Path(data_dir)), float(linger_s), int(lock))
+    """Watch over the data directory, with the linger, lock descriptor and server's pid (0: not known) in `arguments`
+    (see `background.ensure_watchdog`).
+    """
+    data_dir, linger_s, lock, server = arguments
+    watch(Paths(Path(data_dir)), float(linger_s), int(lock), int(server))
 
 
-def watch(paths: Paths, linger_s: float, lock: int) -> None:
+def watch(paths: Paths, linger_s: float, lock: int, server: int = 0) -> None:
     """Return once the server is gone, stopped by us or by others."""
     last_used = time.monotonic()
-    server: postmaster.Postmaster | None = None
     while True:
         time.sleep(min(1.0, max(0.02, linger_s / 5)))
         lives = locks.is_held(paths.server_lock)
         if _is_removed(paths, lock):  # asked last: no file means no lock
             if server:  # it would remove the socket of the next server there
-                postmaster.send(server.pid, signal.SIGKILL, paths.cluster)
+                postmaster.send(server, signal.SIGKILL, paths.cluster)
             return
-        server = postmaster.read(paths.cluster) or server
+        if found := postmaster.read(paths.cluster):
+            server = found.pid
         if not lives:
             if _leave(paths, lock):
                 return
