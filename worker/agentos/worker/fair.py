@@ -14,7 +14,7 @@ from agentos.store.calls.flow import ServedLane
 from agentos.store.calls.items import ClaimedItem
 
 COLD_MOST = 128
-"""With 1,000 lanes each is looked at by every eighth claim at least, for a tenth of the time of a full claim."""
+"""With 1,000 lanes each is looked at by every eighth claim at least."""
 WARM_MOST = 64
 
 
