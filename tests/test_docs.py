@@ -31,6 +31,7 @@ from agentos.core.app import App
 from agentos.core.app.cron import declare
 from agentos.core.llm import prices
 from agentos.core.task import TaskManager
+from agentos.store import codec
 from agentos.store.calls import budgets
 from agentos.store.calls.cron import run_cron
 from agentos.store.connect import connect
@@ -177,6 +178,13 @@ def waits(page: Played) -> None:
     }  # fmt: skip
 
 
+def sealing(page: Played) -> None:
+    page.rest()
+    assert page.result("greet", {"name": "Ada"}) == "hello Ada"
+    payload = page.pool.rows("SELECT payload #>> '{$sealed,by}' FROM agentos.work_items")
+    assert payload == [("key-2026-11",)]
+
+
 def checkpoints(page: Played) -> None:
     TaskManager().create_task("the task of the page", task_id="task-123")
     Path("report.md").write_text("all is well")
@@ -238,6 +246,7 @@ PLAYED: dict[str, Callable[[Played], None]] = {
     "llm.md": model_calls,
     "progress.md": progress,
     "purge.md": purge,
+    "codec.md": sealing,
     "cron.md": cron,
     "fork.md": fork,
     "rewind.md": rewind,
@@ -255,6 +264,7 @@ def test_the_programs_of_the_page_run(
     name: str, agentos_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prices, "_given", {})
+    monkeypatch.setattr(codec, "_codecs", None)  # one that the page uses goes with it
     monkeypatch.chdir(tmp_path)
     page = Played(PAGES[name], agentos_pool)
     PLAYED.get(name, Played.rest)(page)
