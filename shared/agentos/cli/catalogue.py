@@ -44,7 +44,7 @@ COMMANDS = (
     Entry("queue", "queues", LOOK, "List queues; let one stand still, or go on."),
     Entry("limit", "limits", LOOK, "How much may run, start or wait at once."),
     Entry("workers", "workers", LOOK, "List the workers."),
-    Entry("cron", "cron", LOOK, "Tasks by the calendar: list, run, pause, resume, remove, register."),
+    Entry("cron", "cron", LOOK, "List and run what is submitted by the calendar."),
     Entry("stats", "stats", LOOK, "How much there is to do and was done, by queue and kind."),
     Entry("doctor", "doctor", LOOK, "Look for what is wrong, each with its fix."),
     Entry("purge", "purge", KEEP, "Take a task's content away; what happened stays."),

@@ -41,7 +41,7 @@ limit = typer.Typer(
       agentos limit set all --concurrency 500
       agentos limit set queue reports --max-depth 10000
       agentos limit weight acme 3
-      agentos limit list
+      agentos limit list --json
       agentos limit clear queue reports
     """,
     no_args_is_help=True,

@@ -22,7 +22,7 @@ queue = typer.Typer(
 
     \b
     Examples:
-      agentos queue list
+      agentos queue list --json
       agentos queue pause reports
       agentos queue resume reports
     """,

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 import psycopg
 
-from agentos.core.app.arguments import bind
-from agentos.core.app.bulk import calls_of, checked_ids
 from agentos.core.app.handle import AsyncSubmittedTask, SubmittedTask, TaskHandle
-from agentos.core.app.handler import Handler, Isolation, check_deadline
-from agentos.core.app.keyed import reservation, unique_reservation
-from agentos.core.app.limits import Limit, Rate, checked_key, limit_key_of
+from agentos.core.app.handler import Handler, Isolation
+from agentos.core.app.limits import Limit, Rate
+from agentos.core.app.preparation import many_tasks, one_task
 from agentos.core.app.retry import Retry
 from agentos.core.app.submission import (
     Lanes,
@@ -31,16 +29,11 @@ from agentos.core.evidence import Evidence, custom
 from agentos.core.flows.program import OnChange
 from agentos.core.flows.tools import ToolPolicy
 from agentos.core.llm.prices import use_prices
-from agentos.core.payloads import check_payload
-from agentos.core.task_id import new_task_id
 from agentos.core.tool import Tool, shell_tool, tool_function
-from agentos.core.versions import accepted_versions, version_of
+from agentos.core.versions import accepted_versions
 from agentos.core.wake import waker_of
-from agentos.store.calls import tasks
-from agentos.store.calls.budgets import with_budget
 from agentos.store.calls.doubts import Doubt, open_doubts
 from agentos.store.calls.ledger import OnDoubt
-from agentos.store.canonical import canonical_text
 from agentos.store.codec import Codec, use_codec
 from agentos.store.connect import Database
 from agentos.store.errors import ConfigInvalid, InvalidInput, TaskExists
@@ -230,9 +223,10 @@ class App:
         ValueTooLarge: if JSON cannot hold it. TaskExists: if the `task_id` is taken. IdempotencyConflict: if the key
         was used for something else.
         """
-        asked = self._one(
-            kind, payload, task_id=task_id, title=title, queue=queue, priority=priority, delay_s=delay_s,
-            max_attempts=max_attempts, budget=budget, deadline_s=deadline_s, idempotency_key=idempotency_key,
+        asked = one_task(
+            self._handler(kind), kind, payload, task_id=task_id, title=title, queue=queue, priority=priority,
+            delay_s=delay_s, max_attempts=max_attempts, budget=budget, deadline_s=deadline_s,
+            idempotency_key=idempotency_key,
             version=version, tenant=tenant, concurrency_key=concurrency_key, unique_for_s=unique_for_s,
             unique_key=unique_key, on_duplicate=on_duplicate,
         )  # fmt: skip
@@ -247,7 +241,7 @@ class App:
         After the commit `await handle.wake()` tells the workers, or they find it at their next poll. Without `conn`,
         one that is cancelled while it waits may have made the task: pass a `task_id` to know which.
         """
-        return (await self._aput(self._one(kind, payload, **options), conn))[0]
+        return (await self._aput(one_task(self._handler(kind), kind, payload, **options), conn))[0]
 
     def submit_many(  # noqa: PLR0913  each by its name
         self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
@@ -263,9 +257,9 @@ class App:
         Raises InvalidInput: if there are not as many ids as payloads. InvalidArguments, InvalidValue, ValueTooLarge,
         TaskExists: as `submit`.
         """
-        asked = self._many(
-            kind, payloads, task_ids=task_ids, title=title, queue=queue, priority=priority, delay_s=delay_s,
-            max_attempts=max_attempts, deadline_s=deadline_s, version=version, tenant=tenant,
+        asked = many_tasks(
+            self._handler(kind), kind, payloads, task_ids=task_ids, title=title, queue=queue, priority=priority,
+            delay_s=delay_s, max_attempts=max_attempts, deadline_s=deadline_s, version=version, tenant=tenant,
             concurrency_key=concurrency_key,
         )  # fmt: skip
         return self._put(asked, conn)
@@ -275,7 +269,7 @@ class App:
         **options: Unpack[SubmitManyOptions],
     ) -> list[AsyncSubmittedTask]:  # fmt: skip
         """`submit_many`, awaited; `conn` as in `asubmit`."""
-        return await self._aput(self._many(kind, payloads, **options), conn)
+        return await self._aput(many_tasks(self._handler(kind), kind, payloads, **options), conn)
 
     def signal(self, task_id: str, name: str, payload: Any = None) -> None:
         """Send a signal to a task: see `TaskHandle.signal`."""
@@ -312,69 +306,6 @@ class App:
                 hint="register it with @app.task, or submit through an App() without handlers",
             )
         return handler
-
-    def _one(  # noqa: PLR0913  each by its name
-        self, kind: str, payload: Mapping[str, Any] | None, *, task_id: str | None = None, title: str | None = None,
-        queue: str | None = None, priority: int = 0, delay_s: float = 0.0, max_attempts: int | None = None,
-        budget: Budget | None = None, deadline_s: float | None = None, idempotency_key: str | None = None,
-        version: int | None = None, tenant: str = "", concurrency_key: str | None = None,
-        unique_for_s: float | None = None, unique_key: str | None = None, on_duplicate: OnDuplicate = "return",
-    ) -> Submission:  # fmt: skip
-        handler = self._handler(kind)
-        text = _payload(kind, handler, payload or {})
-        limit_key = limit_key_of(handler, payload or {}, concurrency_key)
-        task_id = task_id or new_task_id()
-        queue = queue or (handler.queue if handler else "default")
-        version = version_of(kind, handler.version if handler else None, version)
-        call = tasks.submit(
-            task_id, kind, title or kind, text, queue=queue, priority=priority, delay_s=delay_s,
-            max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
-            version=version, tenant=checked_key(tenant, "tenant"), limit_key=limit_key,
-        )  # fmt: skip
-        limited = budget or (handler.budget if handler else None)
-        if limited is not None:
-            call = with_budget(call, [task_id], limited.limits, limited.on_exceed)
-        check_deadline(deadline_s)
-        deadline = deadline_s or (handler.deadline_s if handler else None)
-        if deadline is not None:
-            call = tasks.with_deadline(call, [task_id], deadline)
-        lane = (queue, kind, version, tenant, limit_key)
-        if (unique_key is not None and unique_for_s is None) or (
-            unique_for_s is not None and idempotency_key is not None
-        ):
-            raise InvalidInput(
-                "unique_key needs unique_for_s, and neither goes with idempotency_key", hint="choose one of the two"
-            )
-        if unique_for_s is not None:
-            unique = unique_reservation(unique_key, task_id, kind, text, unique_for_s)
-            return Submission([lane], [task_id], call, unique, on_duplicate)
-        if idempotency_key is None:
-            return Submission([lane], [task_id], call)
-        return Submission([lane], [task_id], call, reservation(idempotency_key, task_id, kind, text))
-
-    def _many(  # noqa: PLR0913  each by its name
-        self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
-        title: str | None = None, queue: str | None = None, priority: int = 0, delay_s: float = 0.0,
-        max_attempts: int | None = None, deadline_s: float | None = None, version: int | None = None,
-        tenant: str = "", concurrency_key: str | None = None,
-    ) -> Submission:  # fmt: skip
-        handler = self._handler(kind)
-        check_deadline(deadline_s)
-        payloads = list(payloads)
-        ids = checked_ids(task_ids, len(payloads))
-        queue = queue or (handler.queue if handler else "default")
-        version = version_of(kind, handler.version if handler else None, version)
-        keys = [limit_key_of(handler, payload, concurrency_key) for payload in payloads]
-        texts = (_payload(kind, handler, payload) for payload in payloads)
-        calls = calls_of(
-            ids, texts, keys, tenant=checked_key(tenant, "tenant"),
-            kind=kind, title=title or kind, queue=queue, priority=priority, delay_s=delay_s,
-            max_attempts=_attempts(handler, max_attempts), timeout_s=handler.timeout_s if handler else None,
-            budget=handler.budget if handler else None,
-            deadline_s=deadline_s or (handler.deadline_s if handler else None), version=version,
-        )  # fmt: skip
-        lanes = [(queue, kind, version, tenant, key) for key in dict.fromkeys(keys or [""])]
-        return Submission(lanes, ids, calls)
 
     def _put(self, asked: Submission, conn: psycopg.Connection[Any] | None) -> list[SubmittedTask]:
         db = self._database()
@@ -418,20 +349,3 @@ def _refuse_duplicate(asked: Submission, former: str) -> None:
 
 def _undecorated() -> None:
     """What a handler is declared with before its function is known: the declaration is checked by itself."""
-
-
-def _payload(kind: str, handler: Handler | None, payload: Mapping[str, Any]) -> str:
-    body = dict(payload)
-    if handler is not None:
-        bind(kind, handler.function, body)
-    else:
-        check_payload(kind, body)
-    return canonical_text(body, what="payload")
-
-
-def _attempts(handler: Handler | None, asked: int | None) -> int:
-    if asked is None:
-        return handler.max_attempts if handler else 5
-    if not 1 <= asked <= 1000:
-        raise InvalidInput(f"max_attempts is {asked!r}", hint="it takes 1 to 1000")
-    return asked
