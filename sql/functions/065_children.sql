@@ -11,21 +11,31 @@ BEGIN
     PERFORM agentos.fence_live(p_item, p_worker, p_token);  -- again under the head's lock, which a cancel takes
     UPDATE agentos.tool_ledger l SET replays = l.replays + 1 WHERE l.ledger_key = p_key RETURNING l.result ->> 'task_id' INTO v_child;
     IF FOUND THEN RETURN v_child; END IF;
-    PERFORM agentos.insert_record(p_child, p_items::json -> 0 ->> 'kind', p_title, p_items::json -> 0 -> 'payload', p_queue);
+    v_child := agentos.child_id(p_task, p_child);
+    PERFORM agentos.insert_record(v_child, p_items::json -> 0 ->> 'kind', p_title, p_items::json -> 0 -> 'payload', p_queue);
     INSERT INTO agentos.task_heads (task_id, open_items, parent_task, parent_item, paused)
-    SELECT p_child, 0, p_task, p_item, t.paused FROM agentos.task_heads t WHERE t.task_id = p_task;
-    v_items := agentos.insert_items(p_child, p_queue, p_items, agentos.rank_of(agentos.clock(), p_priority));
-    UPDATE agentos.task_heads t SET open_items = v_items WHERE t.task_id = p_child;
-    PERFORM agentos.inherit_budget(p_task, p_child);
-    PERFORM agentos.set_deadline(ARRAY[p_child], d.s) FROM (SELECT (p_items::json -> 0 ->> 'deadline_s')::float8) AS d(s)
+    SELECT v_child, 0, p_task, p_item, t.paused FROM agentos.task_heads t WHERE t.task_id = p_task;
+    v_items := agentos.insert_items(v_child, p_queue, p_items, agentos.rank_of(agentos.clock(), p_priority));
+    UPDATE agentos.task_heads t SET open_items = v_items WHERE t.task_id = v_child;
+    PERFORM agentos.inherit_budget(p_task, v_child);
+    PERFORM agentos.set_deadline(ARRAY[v_child], d.s) FROM (SELECT (p_items::json -> 0 ->> 'deadline_s')::float8) AS d(s)
       WHERE d.s IS NOT NULL;
     INSERT INTO agentos.tool_ledger (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, arguments, state, on_doubt,
         idempotency_key, produces, result, worker_id, token, call_token, begun_at, finished_at, expires_at)
     VALUES (p_key, p_task, p_item, '@spawn', p_call_key, p_ordinal, p_nth, p_arguments::json, 'finished', 'retry', p_key, '[]',
-            json_build_object('task_id', p_child), p_worker, p_token, gen_random_uuid(), agentos.clock(), agentos.clock(),
+            json_build_object('task_id', v_child), p_worker, p_token, gen_random_uuid(), agentos.clock(), agentos.clock(),
             'infinity');
-    RETURN p_child;
+    RETURN v_child;
 END $$;
+
+-- The id of a child that is to be made: p_child, unless the parent has one of that name already: its call was set aside
+-- by a rewind that executes it again. The caller has locked the parent's head.
+CREATE FUNCTION agentos.child_id(p_task text, p_child text) RETURNS text LANGUAGE sql AS $$
+    SELECT CASE WHEN NOT EXISTS (SELECT 1 FROM agentos.task_heads t WHERE t.task_id = p_child AND t.parent_task = p_task)
+                THEN p_child
+                ELSE (SELECT p_child || '-' || count(*) + 1 FROM agentos.task_heads t
+                       WHERE t.parent_task = p_task AND (t.task_id = p_child OR t.task_id LIKE p_child || '-%')) END
+$$;
 
 -- How the children of a gather ended, in its order; null: one of them has not.
 CREATE FUNCTION agentos.children_result(p_key text) RETURNS json LANGUAGE sql AS $$
