@@ -167,6 +167,8 @@ def test_every_finding_has_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
                 "versions": {"0.1.0": 1, "0.2.0": 2},
                 "blockers": [],
                 "query": "",
+                "name": "reports",
+                "queue": "default",
             }
             return known.get(key, 1)
 

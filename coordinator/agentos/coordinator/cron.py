@@ -49,7 +49,7 @@ async def fire(db: AsyncDatabase) -> int:
         except DatabaseError:
             raise
         except AgentOSError as error:
-            log.warning("cron entry cannot be fired", name=entry.name, error=str(error))
+            log.warning("cron entry cannot be fired", entry=entry.name, error=str(error))
     return made
 
 
@@ -59,7 +59,7 @@ async def _fire_one(db: AsyncDatabase, entry: CronRow) -> int:
     if made is None:
         return 0
     if found.skipped:
-        log.warning("cron times skipped", name=entry.name, count=found.skipped, misfire=entry.misfire)
-    log.info("cron fired", name=entry.name, tasks=made[-20:], next_at=found.next_at.isoformat())
+        log.warning("cron times skipped", entry=entry.name, count=found.skipped, misfire=entry.misfire)
+    log.info("cron fired", entry=entry.name, task_ids=made[-20:], next_at=found.next_at.isoformat())
     await db.run(workers.wake([entry.queue]))
     return len(made)

@@ -152,7 +152,7 @@ class Worker:
             from agentos.core.app.cron import declare  # noqa: PLC0415  start-up: only an app with entries pays
 
             taken = await adrive(self._db, declare(tuple(entries.values())))
-            log.info("cron entries declared", entries=sorted(entries), taken=taken)
+            log.info("cron entries declared", entries=sorted(entries), count=taken)
 
     async def _appear(self) -> Presence:
         """Register under a fresh worker id; what an earlier id held is dropped."""
