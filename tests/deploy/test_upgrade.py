@@ -25,7 +25,7 @@ ENDS = """
 
 @dataclass(slots=True)
 class Load:
-    """Submits from here for as long as the block runs: short tasks, each tenth a long one."""
+    """Submits from here for as long as the block runs: short tasks, and so many long ones that each worker has some."""
 
     fleet: Fleet
     handles: list[TaskHandle] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Load:
                 if n % 10:
                     self.handles.append(self.fleet.submit("quick", n=n))
                 else:
-                    self.handles.append(self.fleet.submit("steps", name=str(n), n=STEPS, pause_s=0.1))
+                    self.handles.append(self.fleet.submit("steps", name=str(n), n=STEPS, pause_s=0.2))
             except Exception as exc:  # every one of them is looked at in the end
                 self.refused.append(exc)
 
