@@ -142,12 +142,6 @@ def open_value(value: Any, decode: Any) -> Any:
     return [open_value(each, decode) for each in value] if isinstance(value, list) else value
 
 
-def sealed_by(text: str) -> str | None:
-    """The name of the codec that sealed a stored text, if one did."""
-    found = _sealed(json.loads(text)) if text.startswith(_TEXT) else None
-    return found[0] if found else None
-
-
 def _sealed(value: dict[str, Any]) -> tuple[str, bytes] | None:
     if len(value) != 1 or not isinstance(inner := value.get(MARK), dict) or set(inner) != {"by", "data"}:
         return None
