@@ -36,6 +36,21 @@ def test_the_environment_is_read_and_an_override_wins(monkeypatch: pytest.Monkey
     assert settings.poll_s == 0.25
 
 
+def test_they_are_made_once_until_something_around_them_changes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = load_settings(poll_s=0.5)
+    assert load_settings(poll_s=0.5) is made
+    assert load_settings(poll_s=0.25).poll_s == 0.25
+    monkeypatch.setenv("AGENTOS_CONCURRENCY", "3")
+    assert load_settings(poll_s=0.5).concurrency == 3
+    monkeypatch.setenv("AGENTOS_ARTIFACTS", "here")
+    monkeypatch.chdir(tmp_path)
+    assert load_settings().artifacts == str(tmp_path / "here")
+    monkeypatch.chdir("/")
+    assert load_settings().artifacts == "/here"
+
+
 def test_an_override_that_is_none_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTOS_CONCURRENCY", "3")
     assert load_settings(concurrency=None, dsn=None).concurrency == 3
