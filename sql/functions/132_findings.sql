@@ -67,15 +67,9 @@ LANGUAGE sql AS $$
      WHERE a.datname = current_database() AND a.wait_event_type = 'Lock'
        AND a.query_start < clock_timestamp() - make_interval(secs => p_wait_s)
     UNION ALL
-    (SELECT 'silent_attempt', json_build_object('task_id', i.task_id, 'item_id', h.item_id, 'attempt', h.attempt,
-               'worker', w.label, 'host', w.host, 'held_s', extract(epoch FROM agentos.clock() - h.claimed_at)::bigint)
-      FROM agentos.lease_held h JOIN agentos.work_items i USING (item_id) JOIN agentos.workers w USING (worker_id)
-     WHERE h.claimed_at < agentos.clock() - make_interval(secs => p_silent_s) AND agentos.is_alive(h.worker_id)
-       AND NOT EXISTS (SELECT 1 FROM agentos.checkpoints c WHERE c.item_id = h.item_id
-                          AND c.created_at > agentos.clock() - make_interval(secs => p_silent_s))
-       AND NOT EXISTS (SELECT 1 FROM agentos.tool_ledger l WHERE l.item_id = h.item_id
-                          AND greatest(l.begun_at, l.finished_at) > agentos.clock() - make_interval(secs => p_silent_s))
-     ORDER BY h.claimed_at LIMIT 20)
+    (SELECT 'silent_attempt', json_build_object('task_id', a.task_id, 'item_id', a.item_id, 'attempt', a.attempt,
+               'worker', a.worker, 'host', a.host, 'held_s', extract(epoch FROM agentos.clock() - a.claimed_at)::bigint)
+      FROM agentos.silent_attempts(agentos.clock() - make_interval(secs => p_silent_s)) a ORDER BY a.claimed_at LIMIT 20)
     UNION ALL
     SELECT 'failed_tasks', json_build_object('items', count(*), 'task_id', max(w.task_id)) FROM (
         SELECT o.item_id FROM agentos.outcomes o

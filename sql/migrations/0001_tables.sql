@@ -294,6 +294,21 @@ CREATE TABLE agentos.throughput (
     PRIMARY KEY (minute, queue, kind, version)
 );
 
+-- Tasks that stand still, by the coordinator's looks. One that is over has no row.
+CREATE TABLE agentos.stuck_tasks (
+    task_id text NOT NULL,
+    reason  text NOT NULL CHECK (reason IN ('unroutable', 'silent')),
+    item_id bigint NOT NULL,
+    attempt integer NOT NULL,
+    lane    integer,                 -- lane, rank, seq: of the ready row, of what is unroutable
+    rank    bigint,
+    seq     bigint,
+    seen_at timestamptz NOT NULL,
+    told_at timestamptz,             -- null: seen once, perhaps only for a moment
+    data    json NOT NULL,
+    PRIMARY KEY (task_id, reason)
+);
+
 -- What apps declared with @app.cron. The times are computed by the coordinator's calendar; a row is its next one.
 CREATE TABLE agentos.cron_entries (
     name         text PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 100),

@@ -120,6 +120,7 @@ def test_the_leader_tells_of_the_whole_pool_and_nobody_else_does(pool: Pool) -> 
     assert found.value("agentos_ended_items_total", outcome="completed", **lane) == 0
     assert found.value("agentos_statistics_age_seconds") < 60
     assert found.value("agentos_unroutable_lanes") == 1
+    assert found.value("agentos_stuck_tasks", reason="unroutable") == 0, "nobody has looked twice yet"
     assert found.value("agentos_workers", state="alive") == 0
     assert found.value("agentos_open_doubts") == 0
     assert found.value("agentos_partitions_ahead_days", table="outcomes") == 7

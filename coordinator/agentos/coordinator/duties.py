@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from agentos.coordinator import cron
+from agentos.coordinator import cron, stuck
 from agentos.core.logs import get_logger
 from agentos.store.calls import blobs, coordinator, statistics, tasks, waits, workers
 from agentos.store.calls import cron as cron_calls
@@ -71,6 +71,10 @@ def duties(settings: Settings) -> tuple[Duty, ...]:
         await db.run(statistics.take_statistics(settings.statistics_s))
         return max(settings.statistics_s, STATISTICS_SHARE * (time.monotonic() - began))
 
+    async def _stuck(db: AsyncDatabase) -> float:
+        await stuck.look(db, settings)
+        return settings.stuck_s
+
     async def _partitions(db: AsyncDatabase) -> float:
         await ensure_partitions(db)
         return settings.partitions_s
@@ -78,7 +82,7 @@ def duties(settings: Settings) -> tuple[Duty, ...]:
     return (
         Duty("reclaim", _reclaim), Duty("promote", _promote), Duty("deadlines", _deadlines), Duty("cron", _cron),
         Duty("repair", _repair, slow=True), Duty("tidy", _tidy, slow=True), Duty("statistics", _statistics, slow=True),
-        Duty("partitions", _partitions, slow=True),
+        Duty("stuck", _stuck, slow=True), Duty("partitions", _partitions, slow=True),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from agentos.core.logs import get_logger
 from agentos.core.metrics import names
 from agentos.core.metrics.readings import Reading
 from agentos.core.process import monotonic
-from agentos.store.calls import coordinator, statistics
+from agentos.store.calls import coordinator, statistics, stuck
 from agentos.store.calls.coordinator import Observations
 from agentos.store.calls.statistics import LaneStatistics
 from agentos.store.connect import AsyncDatabase
@@ -33,6 +33,7 @@ class Observed:
     _lanes: tuple[LaneStatistics, ...] = ()
     _pool: Observations | None = None
     _partitions: tuple[tuple[str, int], ...] = ()
+    _stuck: tuple[tuple[str, int], ...] = ()
     _looked_at: float = -STALE_S
 
     async def look(self, db: AsyncDatabase | None) -> None:
@@ -44,6 +45,7 @@ class Observed:
                 self._lanes = await db.run(statistics.lane_statistics())
                 self._pool = await db.run(coordinator.observations())
                 self._partitions = tuple((await db.run(statistics.partitions_ahead())).items())
+                self._stuck = tuple((await db.run(stuck.stuck_counts())).items())
         except (AgentOSError, TimeoutError) as error:
             log.debug("the pool could not be looked at", error=str(error) or type(error).__name__)
         else:
@@ -62,6 +64,8 @@ class Observed:
         yield Reading(names.OLDEST_TRANSACTION, self._pool.oldest_transaction_s)
         yield Reading(names.HORIZON_AGE, self._pool.horizon_age)
         yield Reading(names.UNROUTABLE, self._pool.unroutable)
+        for reason, tasks in self._stuck:
+            yield Reading(names.STUCK, tasks, (reason,))
         yield Reading(names.OPEN_DOUBTS, self._pool.open_doubts)
         for state in ("alive", "draining", "late"):
             yield Reading(names.WORKERS, getattr(self._pool, state), (state,))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from agentos.coordinator import cron
+from agentos.coordinator import cron, stuck
 from agentos.coordinator.duties import Reclaim, ensure_partitions, expire, promote, repair, tidy
 from agentos.store.calls import statistics
 from agentos.store.connect import AsyncDatabase, open_target
@@ -40,6 +40,7 @@ async def sweep_once(settings: Settings, *, may_migrate: bool = False) -> Swept:
             repaired=await repair(db), partitions=await ensure_partitions(db),
         )  # fmt: skip
         await db.run(statistics.take_statistics(0))
+        await stuck.look(db, settings)
         return swept
     finally:
         await db.close()

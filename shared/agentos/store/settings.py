@@ -98,6 +98,10 @@ class Settings(BaseSettings):
     """Seconds between two looks whether the day partitions of the next week are there."""
     statistics_s: Seconds = 10.0
     """Seconds between two counts of the coordinator (depth, age and throughput by queue and kind)."""
+    stuck_s: Seconds = 30.0
+    """Seconds between two looks of the coordinator for work that stands still; two looks in a row make it told."""
+    silent_s: Seconds = 3600.0
+    """Seconds after which a running attempt that recorded nothing counts as standing still."""
     cron_s: Seconds = 5.0
     """Seconds between two looks of the coordinator for cron entries, besides those when one is due."""
     poll_s: Seconds = 1.0

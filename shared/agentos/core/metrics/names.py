@@ -102,13 +102,18 @@ ENDED_ITEMS = _counter(
 STATISTICS_AGE = _gauge("statistics_age_seconds", "since the three above were counted")
 WORKERS = _gauge("workers", "workers that are alive, draining, or late: no beat within their TTL", "state")
 UNROUTABLE = _gauge("unroutable_lanes", "queues, kinds and versions with ready items that no living worker runs")
+STUCK = _gauge(
+    "stuck_tasks",
+    "tasks found standing still by two looks: unroutable, or silent: an attempt that records nothing; at most 1000",
+    "reason",
+)
 OPEN_DOUBTS = _gauge("open_doubts", "calls in doubt, and changed programs, that wait for a person; at most 1000")
 PARTITIONS_AHEAD = _gauge("partitions_ahead_days", "whole days ahead for which there are partitions", "table")
 OLDEST_TRANSACTION = _gauge("oldest_transaction_seconds", "age of the oldest open transaction; 0: none")
 HORIZON_AGE = _gauge("horizon_age_transactions", "how far behind the oldest snapshot is: dead rows stay so long")
 
 POOL = (
-    ITEMS, OLDEST_READY, ENDED_ITEMS, STATISTICS_AGE, WORKERS, UNROUTABLE, OPEN_DOUBTS, PARTITIONS_AHEAD,
+    ITEMS, OLDEST_READY, ENDED_ITEMS, STATISTICS_AGE, WORKERS, UNROUTABLE, STUCK, OPEN_DOUBTS, PARTITIONS_AHEAD,
     OLDEST_TRANSACTION, HORIZON_AGE,
 )  # fmt: skip
 
