@@ -11,8 +11,8 @@ SELECT application_name, count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'agentos%%' GROUP BY 1"""
 
 
-def test_a_busy_worker_keeps_at_most_five(pool: Pool) -> None:
-    """Two for calls, one for the beat, one that listens, and one for what runs in threads. An idle one: test_idle."""
+def test_a_busy_worker_keeps_at_most_four(pool: Pool) -> None:
+    """Two for calls, one that beats and listens, and one for what runs in threads. An idle one: test_idle."""
     pool.worker(concurrency=8, ttl=5)
     handles = [pool.submit("journey", steps=10) for _ in range(40)]
     pool.db.close()  # the test keeps none but the one that asks
@@ -23,5 +23,5 @@ def test_a_busy_worker_keeps_at_most_five(pool: Pool) -> None:
         most = max(most, found, key=lambda each: sum(each.values()))
         time.sleep(0.02)
     print(f"connections of a busy worker: {most}")
-    assert sum(most.values()) <= 5
+    assert sum(most.values()) <= 4
     assert len(handles) == 40

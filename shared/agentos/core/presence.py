@@ -1,6 +1,7 @@
 """Being alive in the database's eyes: a worker row, and a thread of its own that keeps it beating.
 
-The beat has its own thread and connection, so that neither a busy event loop nor a full pool can stop it. Whether the
+The beat has its own thread and connection, so that neither a busy event loop nor a full pool can stop it. Between two
+beats it listens there for whoever wants to be woken. Whether the
 process may still trust its leases is told by its own monotonic clock, counted from *before* the last beat that
 succeeded was sent: after two thirds of the TTL no side effect may start, and before the TTL ends handlers are stopped.
 """
@@ -14,12 +15,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Self
+from typing import Any, Self
 
 import psycopg
 
 from agentos.core.logs import get_logger
 from agentos.core.process import host, monotonic, new_worker_id, process_identity
+from agentos.core.vigil import Notices, Vigil, listen
 from agentos.store.calls import workers
 from agentos.store.connect import Database, OnConnection, connect
 from agentos.store.errors import AgentOSError, WorkerDead
@@ -48,7 +50,8 @@ class Heartbeat:
     """Beats for one worker row from a daemon thread. `lag_ms` is asked before each beat.
 
     `on_cancelled` gets the held items whose task was cancelled, `on_paused` those whose task is paused, `on_dead` is
-    called once when the row was declared dead; all on the beat's thread.
+    called once when the row was declared dead. `on_notice`, if given, gets the queues that have new work; none of them:
+    any may. All on the beat's thread.
     """
 
     dsn: str
@@ -59,11 +62,12 @@ class Heartbeat:
     on_cancelled: Callable[[frozenset[int]], None] = _ignore_items
     on_paused: Callable[[frozenset[int]], None] = _ignore_items
     on_dead: Callable[[], None] = lambda: None
+    on_notice: Callable[[Notices], None] | None = None
     clock_skew_s: float = 0.0
     """The database's clock minus this host's, give or take half a beat's round trip."""
     _alive_since: float = field(default_factory=monotonic)
     _dead: bool = False
-    _stop: threading.Event = field(default_factory=threading.Event)
+    _vigil: Vigil = field(default_factory=Vigil)
     _thread: threading.Thread | None = None
 
     def start(self, registered_at: float) -> None:
@@ -74,7 +78,7 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Stop beating and wait for the thread."""
-        self._stop.set()
+        self._vigil.end()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=self.ttl_s)
 
@@ -99,29 +103,37 @@ class Heartbeat:
         return self._dead or self.age_s >= self.ttl_s * 0.9
 
     def _beat_until_stopped(self) -> None:
-        while not self._stop.is_set():
-            try:
-                with connect(self.dsn, application="agentos-beat") as conn:
-                    self._beat_on(OnConnection(conn))
-            except WorkerDead:
-                self._declared_dead()
-                return
-            except (AgentOSError, psycopg.Error, OSError) as exc:  # whatever it is, the next beat may get through
-                log.warning("beat failed", error=str(exc).splitlines()[0], age_s=round(self.age_s, 1))
-                # Full jitter: a fleet whose server comes back must not do so in one moment.
-                self._stop.wait(random.uniform(0, min(self.beat_s, 1.0)))
+        with self._vigil as vigil:
+            while not vigil.ended.is_set():
+                try:
+                    with connect(self.dsn, application="agentos-beat") as conn:
+                        self._beat_on(conn)
+                except WorkerDead:
+                    self._declared_dead()
+                    return
+                except (AgentOSError, psycopg.Error, OSError) as exc:  # whatever it is, the next beat may get through
+                    log.warning("beat failed", error=str(exc).splitlines()[0], age_s=round(self.age_s, 1))
+                    # Full jitter: a fleet whose server comes back must not do so in one moment.
+                    vigil.ended.wait(random.uniform(0, min(self.beat_s, 1.0)))
 
-    def _beat_on(self, db: OnConnection) -> None:
-        while not self._stop.is_set():
-            sent, asked_at = monotonic(), time.time()
-            told = db.run(workers.beat(self.worker_id, self.lag_ms(), round(self.clock_skew_s * 1000)))
-            self.clock_skew_s = told.server_time.timestamp() - (asked_at + time.time()) / 2
-            self._alive_since = sent
-            if told.cancelled:
-                self.on_cancelled(told.cancelled)
-            if told.paused:
-                self.on_paused(told.paused)
-            self._stop.wait(self.beat_s)
+    def _beat_on(self, conn: psycopg.Connection[Any]) -> None:
+        self._beat(OnConnection(conn))
+        if self.on_notice is not None:
+            listen(conn, self.on_notice)
+        while not self._vigil.ended.is_set():
+            self._vigil.keep(conn, self.beat_s, self.on_notice)
+            if not self._vigil.ended.is_set():
+                self._beat(OnConnection(conn))
+
+    def _beat(self, db: OnConnection) -> None:
+        sent, asked_at = monotonic(), time.time()
+        told = db.run(workers.beat(self.worker_id, self.lag_ms(), round(self.clock_skew_s * 1000)))
+        self.clock_skew_s = told.server_time.timestamp() - (asked_at + time.time()) / 2
+        self._alive_since = sent
+        if told.cancelled:
+            self.on_cancelled(told.cancelled)
+        if told.paused:
+            self.on_paused(told.paused)
 
     def _declared_dead(self) -> None:
         self._dead = True

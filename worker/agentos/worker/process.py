@@ -18,6 +18,7 @@ from agentos.core.app.limits import declarations
 from agentos.core.logs import get_logger
 from agentos.core.presence import Presence
 from agentos.core.process import monotonic
+from agentos.core.vigil import Notices
 from agentos.core.wake import Waker
 from agentos.store.calls import items, workers
 from agentos.store.calls.items import Claimed
@@ -31,14 +32,13 @@ from agentos.worker.execution import Execution
 from agentos.worker.flush import Completions
 from agentos.worker.health import serve_health
 from agentos.worker.lanes import Lanes
-from agentos.worker.listener import listen
 from agentos.worker.options import Options
 from agentos.worker.outage import TROUBLE, reason
 from agentos.worker.pace import FLUSH_S, WINDOW_S, Pace
 from agentos.worker.running import Attempt, Held, Stop
 from agentos.worker.slots import Slots
 from agentos.worker.solo import SoloChildren
-from agentos.worker.threads import DaemonThreads
+from agentos.worker.threads import DaemonThreads, on_loop
 from agentos.worker.vitals import Vitals
 
 log = get_logger(__name__)
@@ -90,8 +90,6 @@ class Worker:
                 "a transaction pooler is in front of the database: polling, not listening",
                 poll_s=self.options.settings.poll_s,
             )
-        elif self.options.listen:
-            background.append(asyncio.create_task(listen(self.target.dsn, self.options.queues, self._noticed)))
         unguard = self.vitals.guard_loop()
         try:
             async with serve_health(self):
@@ -127,10 +125,11 @@ class Worker:
         """Look for work now."""
         self.held.changed.set()
 
-    def _noticed(self) -> None:
+    def _noticed(self, queues: Notices) -> None:
         """There is new work, maybe of a tenant that had none before."""
-        self._lanes.woken = True
-        self.wake()
+        if not queues or not queues.isdisjoint(self.options.queues):
+            self._lanes.woken = True
+            self.wake()
 
     def stop(self) -> None:
         """The first signal: stop claiming and drain. The second: hand everything back now."""
@@ -163,12 +162,14 @@ class Worker:
             versions=self.options.versions, cron=tuple(self.options.app.cron_entries),
             settings=settings,
         )  # fmt: skip
-        loop = asyncio.get_running_loop()
         self._dead.clear()
-        presence.heartbeat.lag_ms = self.vitals.lag_ms
-        presence.heartbeat.on_cancelled = functools.partial(self._cancelled, loop)
-        presence.heartbeat.on_paused = functools.partial(self._paused, loop)
-        presence.heartbeat.on_dead = functools.partial(self._told_dead, loop)
+        beat = presence.heartbeat
+        beat.lag_ms = self.vitals.lag_ms
+        beat.on_cancelled = on_loop(functools.partial(self.held.end_items, why=Stop.CANCELLED))
+        beat.on_paused = on_loop(self.held.pause_items)
+        beat.on_dead = on_loop(self._told_dead)
+        if self.options.listen and not self._db.pooled:
+            beat.on_notice = on_loop(self._noticed)
         await asyncio.to_thread(presence.start)
         self.vitals.heartbeat = presence.heartbeat
         self._claims = Claims(self._db, presence.worker_id, settings.ttl_s, self.held, self._slots, self._lanes)
@@ -205,18 +206,9 @@ class Worker:
         """What this id holds has to be asked."""
         self._claims.ambiguous = True
 
-    def _cancelled(self, loop: asyncio.AbstractEventLoop, item_ids: frozenset[int]) -> None:
-        """From the beat's thread."""
-        loop.call_soon_threadsafe(self.held.end_items, item_ids, Stop.CANCELLED)
-
-    def _paused(self, loop: asyncio.AbstractEventLoop, item_ids: frozenset[int]) -> None:
-        """From the beat's thread."""
-        loop.call_soon_threadsafe(self.held.pause_items, item_ids)
-
-    def _told_dead(self, loop: asyncio.AbstractEventLoop) -> None:
-        """From the beat's thread."""
-        loop.call_soon_threadsafe(self._dead.set)
-        loop.call_soon_threadsafe(self.wake)
+    def _told_dead(self) -> None:
+        self._dead.set()
+        self.wake()
 
     async def _pump_until_stopped(self) -> None:
         idle_since = monotonic()

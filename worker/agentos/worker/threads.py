@@ -1,11 +1,23 @@
-"""Threads for code that blocks: plain handlers, plain tools, evidence checks."""
+"""Threads for code that blocks: plain handlers, plain tools, evidence checks; and back from any thread to the loop."""
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def on_loop(told: Callable[P, object]) -> Callable[P, None]:
+    """`told` for other threads: it runs soon, on the event loop of who asks for this."""
+    loop = asyncio.get_running_loop()
+
+    def tell(*args: P.args, **kwargs: P.kwargs) -> None:
+        loop.call_soon_threadsafe(lambda: told(*args, **kwargs))
+
+    return tell
 
 
 class DaemonThreads(ThreadPoolExecutor):
