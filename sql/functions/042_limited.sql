@@ -5,14 +5,14 @@
 -- in whatever transaction that is.
 
 -- How many more each lane that has limits may have claimed from it now. Concurrency: grants whose lease is held count.
--- Rate: grants of the last period do.
+-- Rate: grants of the last period do. OFFSET 0: each lease is looked up by its key; as a join all of them may be read.
 CREATE VIEW agentos.lane_room AS
     SELECT x.lane, min(x.most - CASE x.measure
                WHEN 'rate' THEN (SELECT count(*) FROM agentos.limit_grants g WHERE g.limit_id = x.limit_id AND g.key = x.key
                                     AND g.granted_at > (SELECT agentos.clock()) - make_interval(secs => x.period_s))
-               ELSE (SELECT count(*) FROM agentos.limit_grants g
-                       JOIN agentos.lease_held h ON h.item_id = g.item_id AND h.token = g.token
-                      WHERE g.limit_id = x.limit_id AND g.key = x.key) END)::integer AS room
+               ELSE (SELECT count(*) FROM agentos.limit_grants g WHERE g.limit_id = x.limit_id AND g.key = x.key
+                        AND EXISTS (SELECT 1 FROM agentos.lease_held h WHERE h.item_id = g.item_id AND h.token = g.token
+                                    OFFSET 0)) END)::integer AS room
       FROM agentos.lane_limits x GROUP BY x.lane;
 
 -- Of p_lanes, in their order, up to p_most that have something ready and, as far as one can tell without the gates, room.
@@ -23,31 +23,39 @@ CREATE FUNCTION agentos.lanes_with_room(p_lanes integer[], p_most integer) RETUR
 $$;
 
 -- Locks the gates of these lanes in their order, making those that are missing, and forgets the grants behind them that
--- do not count any more.
+-- do not count any more: nobody else writes those, and none is ever updated, so where they are holds. OFFSET 0: as above.
 CREATE FUNCTION agentos.lock_gates(p_lanes integer[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_gates bigint;
 BEGIN
     INSERT INTO agentos.limit_gates (limit_id, key)
     SELECT DISTINCT x.limit_id, x.key FROM agentos.lane_limits x
      WHERE x.lane IN (SELECT abs(l) FROM unnest(p_lanes) l)
-       AND NOT EXISTS (SELECT 1 FROM agentos.limit_gates g WHERE g.limit_id = x.limit_id AND g.key = x.key)
+       AND NOT EXISTS (SELECT 1 FROM agentos.limit_gates g WHERE g.limit_id = x.limit_id AND g.key = x.key OFFSET 0)
      ORDER BY 1, 2 ON CONFLICT DO NOTHING;
-    PERFORM 1 FROM agentos.limit_gates g
-      WHERE (g.limit_id, g.key) IN (SELECT x.limit_id, x.key FROM agentos.lane_limits x
-                                     WHERE x.lane IN (SELECT abs(l) FROM unnest(p_lanes) l))
-      ORDER BY g.limit_id, g.key FOR UPDATE;
-    DELETE FROM agentos.limit_grants g USING (
-        SELECT DISTINCT x.limit_id, x.key, x.measure, (SELECT agentos.clock()) - make_interval(secs => x.period_s) AS horizon
-          FROM agentos.lane_limits x WHERE x.lane IN (SELECT abs(l) FROM unnest(p_lanes) l)) x
-     WHERE g.limit_id = x.limit_id AND g.key = x.key
-       AND CASE x.measure WHEN 'rate' THEN g.granted_at <= x.horizon ELSE NOT EXISTS (
-               SELECT 1 FROM agentos.lease_held h WHERE h.item_id = g.item_id AND h.token = g.token) END;
+    WITH behind AS MATERIALIZED (
+        SELECT DISTINCT x.limit_id, x.key FROM agentos.lane_limits x
+         WHERE x.lane IN (SELECT abs(l) FROM unnest(p_lanes) l) ORDER BY 1, 2)
+    SELECT count(*) INTO v_gates FROM behind b CROSS JOIN LATERAL (
+           SELECT 1 FROM agentos.limit_gates g WHERE g.limit_id = b.limit_id AND g.key = b.key FOR UPDATE) g;
+    DELETE FROM agentos.limit_grants WHERE ctid = ANY (ARRAY(
+        SELECT d.row_at FROM (
+            SELECT DISTINCT x.limit_id, x.key, x.measure, (SELECT agentos.clock()) - make_interval(secs => x.period_s) AS horizon
+              FROM agentos.lane_limits x WHERE x.lane IN (SELECT abs(l) FROM unnest(p_lanes) l)) x
+         CROSS JOIN LATERAL (
+            SELECT g.ctid AS row_at FROM agentos.limit_grants g
+             WHERE g.limit_id = x.limit_id AND g.key = x.key
+               AND CASE x.measure WHEN 'rate' THEN g.granted_at <= x.horizon ELSE NOT EXISTS (
+                       SELECT 1 FROM agentos.lease_held h WHERE h.item_id = g.item_id AND h.token = g.token OFFSET 0) END
+            OFFSET 0) d));
 END $$;
 
 -- Takes up to p_limit items from p_lanes, which have limits, in the order given. They are started. A rate is charged here,
--- and not given back by whatever becomes of the claim. p_lease_s as in `claim_rows_at`.
+-- and not given back by whatever becomes of the claim. p_lease_s as in `claim_rows_at`. The planner settings keep one plan,
+-- as those of `claim` do: gates, grants and leases by key. A hash or a merge would read all grants of everybody.
 CREATE FUNCTION agentos.take_limited(p_worker bigint, p_lanes integer[], p_limit integer, p_lease_s float8)
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE v_lanes integer[]; v_lane integer; v_left integer := p_limit; v_room integer; v_items agentos.claimed[];
 BEGIN
     IF p_limit <= 0 THEN RETURN; END IF;
