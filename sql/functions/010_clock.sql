@@ -89,7 +89,7 @@ BEGIN
             v_name := format('%s_%s', v_parent, to_char(v_day, 'YYYYMMDD'));
             CONTINUE WHEN to_regclass('agentos.' || v_name) IS NOT NULL;
             EXECUTE format('CREATE TABLE agentos.%I (LIKE agentos.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', v_name, v_parent);
-            EXECUTE format('ALTER TABLE agentos.%I ATTACH PARTITION agentos.%I FOR VALUES FROM (%L) TO (%L)', v_parent, v_name,
+            EXECUTE format('ALTER TABLE agentos.%I ATTACH PARTITION agentos.%I FOR VALUES FROM (false, %L) TO (false, %L)', v_parent, v_name,
                            v_day::timestamp AT TIME ZONE 'UTC', (v_day + 1)::timestamp AT TIME ZONE 'UTC');
             v_made := v_made + 1;
         END LOOP;

@@ -182,6 +182,7 @@ END $$;
 CREATE FUNCTION agentos.require_task(p_task text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM agentos.task_records r WHERE r.task_id = p_task) THEN
+        PERFORM agentos.refuse_retired(p_task);
         RAISE EXCEPTION 'no task has the id %', quote_literal(p_task) USING ERRCODE = 'AG003',
             HINT = 'create it first: TaskManager().create_task(title, task_id=...)';
     END IF;

@@ -35,7 +35,7 @@ BEGIN
     WITH ended AS MATERIALIZED (
         SELECT date_trunc('minute', o.finished_at) AS minute, w.lane, o.status, count(*) AS n
           FROM agentos.outcomes o JOIN agentos.work_items w USING (item_id)
-         WHERE o.finished_at > p_from AND o.finished_at <= p_to GROUP BY 1, 2, 3),
+         WHERE NOT o.kept AND o.finished_at > p_from AND o.finished_at <= p_to GROUP BY 1, 2, 3),
     by_minute AS (
         SELECT e.minute, l.queue, l.kind, l.version,
                coalesce(sum(e.n) FILTER (WHERE e.status = 'completed'), 0) AS completed,

@@ -56,10 +56,15 @@ BEGIN
 END $$;
 
 -- A task's references go; parts that no other task refers to are left for collect_blobs.
-CREATE FUNCTION agentos.drop_blobs(p_task text) RETURNS integer LANGUAGE plpgsql AS $$
+CREATE FUNCTION agentos.drop_blobs(p_task text) RETURNS integer LANGUAGE sql AS $$
+    SELECT agentos.drop_blobs_of(ARRAY[p_task])
+$$;
+
+-- The same for several, whose parts are locked in one order.
+CREATE FUNCTION agentos.drop_blobs_of(p_tasks text[]) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE v_dropped text[];
 BEGIN
-    WITH gone AS (DELETE FROM agentos.blob_refs r WHERE r.task_id = p_task RETURNING r.sha256)
+    WITH gone AS (DELETE FROM agentos.blob_refs r WHERE r.task_id = ANY (p_tasks) RETURNING r.sha256)
     SELECT coalesce(array_agg(g.sha256), '{}') INTO v_dropped FROM gone g;
     PERFORM 1 FROM agentos.blobs b WHERE b.sha256 = ANY (v_dropped) ORDER BY b.sha256 FOR NO KEY UPDATE;
     UPDATE agentos.blobs b SET orphaned_at = agentos.clock() WHERE b.sha256 = ANY (v_dropped)

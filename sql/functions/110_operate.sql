@@ -44,8 +44,8 @@ CREATE FUNCTION agentos.retry_task(p_task text) RETURNS integer LANGUAGE plpgsql
 DECLARE v_status text; v_items bigint[];
 BEGIN
     PERFORM agentos.require_task(p_task);
-    PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = p_task FOR UPDATE;
-    PERFORM agentos.refuse_purged(p_task);
+    PERFORM agentos.lock_head(p_task);
+    PERFORM agentos.refuse_purged(p_task), agentos.refuse_retired(p_task);
     SELECT t.status INTO v_status FROM agentos.tasks t WHERE t.task_id = p_task;
     IF v_status NOT IN ('failed', 'cancelled') THEN
         RAISE EXCEPTION 'task % is %, only a failed or cancelled task can be retried', p_task, v_status

@@ -45,7 +45,7 @@ $$;
 CREATE FUNCTION agentos.require_checkpoint(p_task text, p_seq bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE v_reason text;
 BEGIN
-    PERFORM agentos.require_task(p_task), agentos.refuse_purged(p_task);
+    PERFORM agentos.require_task(p_task), agentos.refuse_purged(p_task), agentos.refuse_retired(p_task);
     IF p_seq = 0 THEN RETURN; END IF;
     SELECT coalesce(c.superseded_reason, '') INTO v_reason FROM agentos.checkpoints c
      WHERE c.task_id = p_task AND c.sequence_number = p_seq AND c.superseded_at IS NOT NULL;

@@ -133,8 +133,9 @@ LANGUAGE sql AS $$
     INSERT INTO agentos.item_deps (needs, item_id)
     SELECT n.new, m.new FROM unnest(p_old, p_new) AS m(old, new) JOIN agentos.item_deps d ON d.item_id = m.old
       JOIN unnest(p_old, p_new) AS n(old, new) ON n.old = d.needs;
-    INSERT INTO agentos.outcomes (item_id, attempt, failures, crashes, status, finished_at, result)
-    SELECT m.new, o.attempt, o.failures, o.crashes, o.status, o.finished_at, o.result
+    INSERT INTO agentos.outcomes (item_id, attempt, failures, crashes, status, finished_at, result, kept)
+    SELECT m.new, o.attempt, o.failures, o.crashes, o.status, o.finished_at, o.result,
+           o.finished_at < agentos.clock() - interval '1 day'  -- the partition of that day may be on its way out
       FROM unnest(p_old, p_new) AS m(old, new) JOIN agentos.outcomes o ON o.item_id = m.old WHERE m.new <> ALL (p_open)
 $$;
 

@@ -125,7 +125,7 @@ CREATE FUNCTION agentos.work_findings() RETURNS TABLE (finding text, data json) 
     UNION ALL
     (SELECT 'quarantined', json_build_object('task_id', w.task_id, 'item_id', o.item_id, 'key', w.key, 'crashes', o.crashes,
                'finished_at', o.finished_at) FROM agentos.outcomes o JOIN agentos.work_items w USING (item_id)
-     WHERE o.status = 'quarantined' AND o.finished_at > agentos.clock() - interval '7 days'
+     WHERE NOT o.kept AND o.status = 'quarantined' AND o.finished_at > agentos.clock() - interval '7 days'
      ORDER BY o.finished_at DESC LIMIT 20)
     UNION ALL
     (SELECT 'awaits_approval', json_build_object('task_id', k.task_id, 'item_id', k.item_id, 'question', a.question,

@@ -73,7 +73,7 @@ LANGUAGE sql AS $$
     UNION ALL
     SELECT 'failed_tasks', json_build_object('items', count(*), 'task_id', max(w.task_id)) FROM (
         SELECT o.item_id FROM agentos.outcomes o
-         WHERE o.status = 'failed' AND o.finished_at > agentos.clock() - interval '1 day'
+         WHERE NOT o.kept AND o.status = 'failed' AND o.finished_at > agentos.clock() - interval '1 day'
          ORDER BY o.finished_at DESC LIMIT 1000) o JOIN agentos.work_items w USING (item_id) HAVING count(*) > 0
     UNION ALL
     SELECT 'counts_old', json_build_object('age_s', extract(epoch FROM agentos.clock() - r.at)::bigint) FROM (
@@ -89,6 +89,7 @@ CREATE FUNCTION agentos.findings(p_old_s float8, p_silent_s float8 DEFAULT 3600)
         UNION ALL SELECT * FROM agentos.cron_findings()
         UNION ALL SELECT * FROM agentos.work_findings()
         UNION ALL SELECT * FROM agentos.flow_findings()
+        UNION ALL SELECT * FROM agentos.retention_findings()
         UNION ALL SELECT * FROM agentos.vacuum_findings()
         UNION ALL SELECT * FROM agentos.fleet_findings()
         UNION ALL SELECT * FROM agentos.stuck_findings(least(p_old_s, 5), p_silent_s)) f

@@ -53,10 +53,12 @@ CREATE TABLE agentos.task_heads (
     parent_task      text,                            -- of a child task: who waits for it, or may
     parent_item      bigint,
     purged_at        timestamptz,                     -- its content was taken away
-    outputs_of       text                             -- of a fork: the task whose model outputs answer it, too
+    outputs_of       text,                            -- of a fork: the task whose model outputs answer it, too
+    trimmed_at       timestamptz                      -- the first of its records were retired, before the task is
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = off);
 
 CREATE INDEX task_heads_parent ON agentos.task_heads (parent_task) WHERE parent_task IS NOT NULL;
+CREATE INDEX task_heads_outputs ON agentos.task_heads (outputs_of) WHERE outputs_of IS NOT NULL;
 
 -- Tasks that must have ended by a time. Goes when that has come.
 CREATE TABLE agentos.deadlines (
@@ -207,7 +209,8 @@ CREATE TABLE agentos.approvals (
 CREATE INDEX approvals_item ON agentos.approvals (item_id);
 CREATE INDEX approvals_task ON agentos.approvals (task_id);
 
--- Append-only, by day. The token stays, so that a completion whose reply was lost can find itself.
+-- Append-only, by day. The token stays, so that a completion whose reply was lost can find itself. kept: its day's partition
+-- has gone, and its task has not; such rows are in a partition of their own, where a change of `kept` moves them in one step.
 CREATE TABLE agentos.outcomes (
     item_id     bigint NOT NULL,
     token       uuid,
@@ -219,8 +222,10 @@ CREATE TABLE agentos.outcomes (
     claimed_at  timestamptz,
     finished_at timestamptz NOT NULL,
     result      json,
-    error       json
-) PARTITION BY RANGE (finished_at);
+    error       json,
+    kept        boolean NOT NULL DEFAULT false
+) PARTITION BY RANGE (kept, finished_at);
+CREATE TABLE agentos.outcomes_kept PARTITION OF agentos.outcomes FOR VALUES FROM (true, MINVALUE) TO (true, MAXVALUE);
 CREATE INDEX outcomes_item ON agentos.outcomes (item_id);
 -- For the statistics' look at what ended lately: some bytes a megabyte, where a b-tree would pay an entry an outcome.
 CREATE INDEX outcomes_finished ON agentos.outcomes USING brin (finished_at) WITH (pages_per_range = 64, autosummarize = on);
@@ -243,6 +248,27 @@ CREATE TABLE agentos.workers (
     expires_at    timestamptz NOT NULL,
     serves        json NOT NULL         -- {"queues": [...], "kinds": [...], "concurrency": n}
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, vacuum_truncate = off);
+
+-- What is left of a task that was retired. Its rows go in slices after it; until they have, its id can not be used again.
+CREATE TABLE agentos.retired_tasks (
+    task_id     text PRIMARY KEY,
+    kind        text,
+    status      text NOT NULL,
+    created_at  timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL,
+    retired_at  timestamptz NOT NULL,
+    cleared     boolean NOT NULL DEFAULT false
+);
+CREATE INDEX retired_tasks_open ON agentos.retired_tasks (retired_at) WHERE NOT cleared;
+CREATE INDEX retired_tasks_at ON agentos.retired_tasks (retired_at);
+
+-- The last round of retention: one row, so that who looks can tell whether it goes on and what stands in its way.
+CREATE TABLE agentos.retention_rounds (
+    one      boolean PRIMARY KEY DEFAULT true CHECK (one),
+    began_at timestamptz NOT NULL,
+    done_at  timestamptz,               -- of the last round that did all that was due
+    blocked  json NOT NULL DEFAULT '{}' -- partition: why it could not go
+);
 
 CREATE TABLE agentos.leaders (
     name       text PRIMARY KEY,

@@ -168,7 +168,7 @@ CREATE TABLE agentos.traces (
 );
 
 -- What happened to a task beside the happy path (which outcomes tell), and what its handlers told: append-only, by day.
--- A reader goes on after (xact, seq): the order in which nothing can appear before what was read, see `stream`.
+-- kept: as of outcomes. A reader goes on after (xact, seq): the order in which nothing can appear before what was read, see `stream`.
 CREATE SEQUENCE agentos.event_seqs AS bigint;
 CREATE TABLE agentos.events (
     xact      xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -179,6 +179,8 @@ CREATE TABLE agentos.events (
     event     text NOT NULL,
     attempt   integer,
     worker_id bigint,
-    data      json NOT NULL
-) PARTITION BY RANGE (at);
+    data      json NOT NULL,
+    kept      boolean NOT NULL DEFAULT false
+) PARTITION BY RANGE (kept, at);
+CREATE TABLE agentos.events_kept PARTITION OF agentos.events FOR VALUES FROM (true, MINVALUE) TO (true, MAXVALUE);
 CREATE INDEX events_task ON agentos.events (task_id, xact, seq);

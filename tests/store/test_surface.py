@@ -67,7 +67,7 @@ def test_every_function_is_found_once_and_is_short(conn: psycopg.Connection[Any]
 
 def test_sql_is_static_but_for_the_partitions() -> None:
     dynamic = {name for name, body in bodies().items() if re.search(r"\bEXECUTE\b", body)}
-    assert dynamic == {"ensure_partitions"}
+    assert dynamic == {"ensure_partitions", "holds_live", "seal_partition", "drop_partition"}
 
 
 def test_every_error_of_the_engine_has_a_hint() -> None:
@@ -158,7 +158,10 @@ def test_a_place_is_never_updated_but_for_its_counters() -> None:
             r"UPDATE agentos\.(lease_ready|lease_held|scheduled|waiting|outcomes)\b.*?SET (\w+)", body
         )
     }
-    assert updated == {("renew", "lease_held", "expires_at"), ("ready_dependants", "waiting", "pending")}
+    assert updated == {
+        ("renew", "lease_held", "expires_at"), ("ready_dependants", "waiting", "pending"),
+        ("keep_outcomes", "outcomes", "kept"),
+    }  # fmt: skip
 
 
 def test_every_call_has_a_test() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from agentos.coordinator import cron, stuck
 from agentos.core.logs import get_logger
+from agentos.core.retention import Policy, Retention
 from agentos.store.calls import blobs, coordinator, statistics, tasks, waits, workers
 from agentos.store.calls import cron as cron_calls
 from agentos.store.calls.workers import Reclaimed
@@ -21,6 +22,9 @@ PROMOTE_LIMIT = 5000
 BLOCKED_WAIT_S = 0.5
 STATISTICS_SHARE = 10.0
 """A count that takes long is made less often: at most this share of the time, one part in so many, goes into it."""
+RETENTION_ROUND_S = 5.0
+RETENTION_REST_S = 1.0
+"""While more is due than one round does."""
 CRON_SOONEST_S = 0.2
 SOONEST_S = 0.01
 """A due item that could not be promoted (somebody locks it) is asked for again after this, not at once."""
@@ -39,7 +43,7 @@ class Duty:
 
 def duties(settings: Settings) -> tuple[Duty, ...]:
     """All duties, fresh."""
-    reclaim, repair = Reclaim(), Repair()
+    reclaim, repair, retention = Reclaim(), Repair(), Retention(Policy.of(settings))
 
     async def _reclaim(db: AsyncDatabase) -> float:
         await reclaim.sweep(db)
@@ -79,10 +83,15 @@ def duties(settings: Settings) -> tuple[Duty, ...]:
         await ensure_partitions(db)
         return settings.partitions_s
 
+    async def _retention(db: AsyncDatabase) -> float:
+        did = await retention.round(db, RETENTION_ROUND_S)
+        return settings.retention_s if did.done else min(settings.retention_s, RETENTION_REST_S)
+
     return (
         Duty("reclaim", _reclaim), Duty("promote", _promote), Duty("deadlines", _deadlines), Duty("cron", _cron),
         Duty("repair", _repair, slow=True), Duty("tidy", _tidy, slow=True), Duty("statistics", _statistics, slow=True),
         Duty("stuck", _stuck, slow=True), Duty("partitions", _partitions, slow=True),
+        Duty("retention", _retention, slow=True),
     )  # fmt: skip
 
 

@@ -19,5 +19,6 @@ def coordinator_readings(pulse: "Pulse") -> Iterable[Reading]:
     for duty, age_s in pulse.duty_ages().items():
         yield Reading(names.DUTY_AGE, age_s, (duty,))
     yield from of_counter(names.RECLAIMS, counts.reclaims)
+    yield from of_counter(names.RETIRED, counts.retired)
     if pulse.leading:
         yield from pulse.observed.readings()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 _DESCRIPTION = """\
 Keeps the pool going: takes leases back from workers that stopped beating, readies delayed and retrying items when
 they are due, ends tasks at their deadline, fires cron entries, quarantines items that killed their process three
-times, repairs tasks, counts what there is, says what stands still, and makes the day partitions.
+times, repairs tasks, counts what there is, says what stands still, makes the day partitions, and retires what is
+kept no longer.
 
 Run one or more, anywhere; one leads and the others take over within the TTL. No work is lost while none runs: it
 only waits. SIGTERM or SIGINT stops it cleanly, a second signal at once."""
@@ -18,7 +19,7 @@ duties, each a loop of its own, and the variable of its interval (docs/coordinat
   promote     AGENTOS_PROMOTE_S (as sweep)      tidy        AGENTOS_TIDY_S (30)
   deadlines   AGENTOS_DEADLINES_S (as sweep)    statistics  AGENTOS_STATISTICS_S (10)
   cron        AGENTOS_CRON_S (5)                stuck       AGENTOS_STUCK_S (30)
-                                                partitions  AGENTOS_PARTITIONS_S (3600)
+  retention   AGENTOS_RETENTION_S (600)         partitions  AGENTOS_PARTITIONS_S (3600)
 
 examples:
   agentos-coordinator                                  on the embedded database of this user

@@ -20,6 +20,7 @@ from agentos.store.errors import (
     TaskHeld,
     TaskOpen,
     TaskPurged,
+    TaskRetired,
     TaskTimeout,
     UnknownCheckpoint,
     UnknownCron,
@@ -67,7 +68,8 @@ def report(error: Exception, *, as_json: bool = False) -> int:
     if not isinstance(error, AgentOSError):
         raise error
     # The engine advises to create the task; who typed an id at a command line has mistyped one.
-    hint = "list the newest ones: agentos tasks" if isinstance(error, UnknownTask) else error.hint
+    mistyped = isinstance(error, UnknownTask) and not isinstance(error, TaskRetired)
+    hint = "list the newest ones: agentos tasks" if mistyped else error.hint
     err.print(Text.assemble(("Error: ", "bold red"), error.message))
     if error.detail:
         err.print(Text(error.detail))

@@ -13,7 +13,7 @@ Severity = Literal["problem", "warning", "note"]
 NOTES = frozenset({"awaits_approval", "failed_tasks", "queue_paused"})
 WARNINGS = frozenset({
     "clock_skew", "loop_lag", "version_skew", "connection_budget", "bloated", "vacuum_settings", "silent_attempt",
-    "counts_old",
+    "counts_old", "retention_behind", "partition_blocked",
 })  # fmt: skip
 
 
@@ -208,6 +208,14 @@ _TEXTS: dict[str, tuple[Say, Say]] = {
     "counts_old": (
         lambda d: f"a coordinator leads, and depth and age were last counted {duration(d['age_s'])} ago",
         lambda _: "its log says why (duty statistics); autoscalers keep what they have until it counts again",
+    ),
+    "retention_behind": (
+        lambda d: f"retention came to its end {duration(d['age_s'])} ago, and has not since",
+        lambda _: "its log says why (duty retention); a backlog? agentos retention --apply works beside it",
+    ),
+    "partition_blocked": (
+        lambda d: f"partition {d['partition']} is to go and cannot: {d['reason']}",
+        lambda _: "end what is in the way (old transactions: agentos doctor --old 60); the next round tries again",
     ),
     "failed_tasks": (
         lambda d: f"{d['items']} item(s) failed for good within a day, such as one of {d['task_id']}",

@@ -10,10 +10,11 @@ from agentos.core.verification import verifier
 from agentos.store.calls import ledger, tasks, timeline
 from agentos.store.calls.checkpoints import checkpoint_of
 from agentos.store.calls.ledger import LedgerEntry
+from agentos.store.calls.retention import retired_task
 from agentos.store.calls.tasks import ItemRow, TaskProgress, TaskRow
 from agentos.store.calls.timeline import Approval, CheckpointSummary, Event, PromptSummary
 from agentos.store.connect import Database
-from agentos.store.errors import UnknownTask
+from agentos.store.errors import TaskRetired, UnknownTask
 from agentos.store.run import drive
 
 
@@ -65,7 +66,13 @@ class Story:
 
 
 def tell(db: Database, task_id: str, *, limit: int, verify: bool) -> Story:
-    """Read it all, each kind of record up to `limit`. Raises UnknownTask."""
+    """Read it all, each kind of record up to `limit`. Raises UnknownTask. TaskRetired: if it went, or is going."""
+    if gone := db.run(retired_task(task_id)):
+        raise TaskRetired(
+            f"task {task_id} was retired at {gone.retired_at:%Y-%m-%d %H:%M} ({gone.retired_at:%Z}); made at "
+            f"{gone.created_at:%Y-%m-%d %H:%M}, it was {gone.status} at {gone.finished_at:%Y-%m-%d %H:%M}",
+            hint="nothing else is left of it; how long tasks are kept after their end: AGENTOS_RETENTION_TASKS_D",
+        )
     task = db.run(tasks.get_task(task_id))
     if task is None:
         raise UnknownTask(f"no task has the id {task_id!r}", hint="list the newest ones: agentos tasks")

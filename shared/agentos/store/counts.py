@@ -86,6 +86,7 @@ class Counts:
         self.outages = Counter()
         self.deaths = Counter()
         self.reclaims = Counter()
+        self.retired = Counter()
         self.duties = Histograms(ROUND_TRIP_S)
 
 

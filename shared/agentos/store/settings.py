@@ -19,6 +19,7 @@ from agentos.store.urls import is_remote, local_path, normal_url
 PREFIX = "AGENTOS_"
 LogFormat = Literal["auto", "json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+Days = Annotated[float, Field(ge=1, le=36_500, allow_inf_nan=False)] | None
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -96,6 +97,22 @@ class Settings(BaseSettings):
     """Seconds between two rounds that forget workers long gone and parts nobody refers to."""
     partitions_s: Seconds = 3600.0
     """Seconds between two looks whether the day partitions of the next week are there."""
+    retention_s: Seconds = 600.0
+    """Seconds between two looks for what is kept no longer."""
+    retention_tasks_d: Days = 30.0
+    """Days for which a task that has ended is kept with all there is of it; `never` goes: None. So are all of these."""
+    retention_checkpoints_d: Days = Field(default_factory=lambda known: known["retention_tasks_d"])
+    """Days after its task's end for which a checkpoint is kept, at most as its task. Default: as its task."""
+    retention_ledger_d: Days = Field(default_factory=lambda known: known["retention_tasks_d"])
+    """The same for recorded tool calls."""
+    retention_cache_d: Days = Field(default_factory=lambda known: known["retention_tasks_d"])
+    """The same for outputs of models."""
+    retention_events_d: Days = 14.0
+    """Days for which events are kept; those of tasks that have not ended stay."""
+    retention_usage_d: Days = 400.0
+    """Days for which is kept what models cost a task; never before the task has gone."""
+    retention_retired_d: Days = 400.0
+    """Days for which is known that a task was retired."""
     statistics_s: Seconds = 10.0
     """Seconds between two counts of the coordinator (depth, age and throughput by queue and kind)."""
     stuck_s: Seconds = 30.0
@@ -176,6 +193,14 @@ class Settings(BaseSettings):
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
 
+    @field_validator(
+        "retention_tasks_d", "retention_checkpoints_d", "retention_ledger_d", "retention_cache_d", "retention_events_d",
+        "retention_usage_d", "retention_retired_d", mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _never(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.strip().lower() == "never" else value
+
     @field_validator("artifacts")
     @classmethod
     def _is_place(cls, value: str | None) -> str | None:
@@ -222,6 +247,17 @@ class Settings(BaseSettings):
                 f"({self.ttl_s:g} s); set the beat to at most {self.ttl_s / 3:g}, "
                 f"or the TTL to at least {self.beat_s * 3:g}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _records_go_with_their_task(self) -> Self:
+        for name in ("retention_checkpoints_d", "retention_ledger_d", "retention_cache_d"):
+            days, tasks_d = getattr(self, name), self.retention_tasks_d
+            if tasks_d is not None and (days is None or days > tasks_d):
+                raise ValueError(
+                    f"{_variable(name)} is longer than {_variable('retention_tasks_d')} ({tasks_d:g} days): "
+                    "records go with their task at the latest"
+                )
         return self
 
 

@@ -84,8 +84,11 @@ DUTY_AGE = _gauge("duty_age_seconds", "since the duty was last done by this coor
 RECLAIMS = _counter(
     "reclaims", "leases taken back: ready again, crashed (runs alone from now on) or quarantined", "outcome"
 )
+RETIRED = _counter(
+    "retired", "what was kept no longer: task, trimmed (a task's records before it) or partition", "what"
+)
 
-COORDINATOR = (LEADING, DUTY_SECONDS, DUTY_AGE, RECLAIMS)
+COORDINATOR = (LEADING, DUTY_SECONDS, DUTY_AGE, RECLAIMS, RETIRED)
 
 # -- of the pool, by the coordinator that leads
 ITEMS = _gauge(

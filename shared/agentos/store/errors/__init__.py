@@ -4,7 +4,8 @@
 AgentOSError
 ├── EngineError            raised by an SQL function: one class per SQLSTATE AG0xx
 │   ├── LeaseLost TaskHeld TaskFinished TaskExists WorkerDead SeveralQuestions StaleAnswer UnknownOption
-│   ├── AnswerRefused WrongDatabase TaskOpen TaskPurged ForkRefused LanesChanged QueueFull
+│   ├── AnswerRefused WrongDatabase TaskOpen TaskPurged TaskRetired ForkRefused LanesChanged QueueFull
+│   ├── PartitionRefused
 │   └── UnknownTask UnknownWorkItem UnknownCheckpoint UnknownWorker
 ├── InvalidInput           what the caller passed cannot be used; nothing has happened
 │   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
@@ -68,6 +69,7 @@ from agentos.store.errors.engine import (
     LanesChanged,
     LeaseLost,
     NotRetryable,
+    PartitionRefused,
     PartsMissing,
     QueueFull,
     SeveralQuestions,
@@ -79,6 +81,7 @@ from agentos.store.errors.engine import (
     TaskHeld,
     TaskOpen,
     TaskPurged,
+    TaskRetired,
     UnknownCheckpoint,
     UnknownCron,
     UnknownOption,
@@ -162,6 +165,7 @@ __all__ = [
     "NonRetryable",
     "NotRetryable",
     "OutputTruncated",
+    "PartitionRefused",
     "PartsMissing",
     "PostconditionFailed",
     "ProgramChanged",
@@ -182,6 +186,7 @@ __all__ = [
     "TaskHeld",
     "TaskOpen",
     "TaskPurged",
+    "TaskRetired",
     "TaskTimeout",
     "ToolLimitExceeded",
     "ToolTimeout",
@@ -206,7 +211,9 @@ __all__ = [
     "from_sqlstate",
 ]  # fmt: skip
 
-BY_SQLSTATE: dict[str, type[EngineError]] = {cls.sqlstate: cls for cls in EngineError.__subclasses__()}
+BY_SQLSTATE: dict[str, type[EngineError]] = {
+    cls.sqlstate: cls for base in (EngineError, UnknownTask) for cls in base.__subclasses__()
+}
 
 
 def from_sqlstate(code: str, message: str, hint: str | None, detail: str | None) -> AgentOSError | None:

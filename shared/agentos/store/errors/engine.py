@@ -149,6 +149,18 @@ class TaskPurged(EngineError):
     sqlstate = "AG048"
 
 
+class TaskRetired(UnknownTask):
+    """The task, or what its work recorded, was retired: it ended too long ago. Submit the work as a new task."""
+
+    sqlstate = "AG050"
+
+
+class PartitionRefused(EngineError):
+    """There is no such day partition, it is too young to go, or it is on its way out and takes nothing more."""
+
+    sqlstate = "AG051"
+
+
 class ForkRefused(EngineError):
     """A record of the task could not go along with a fork, so that its effect might be done again. Nothing was made."""
 
