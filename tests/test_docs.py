@@ -38,7 +38,7 @@ from agentos.store.connect import connect
 from agentos.store.run import drive
 from agentos.store.settings import Settings, load_settings
 from agentos.testing import Pool, crash_at
-from agentos.testing.crashtest import SCENARIOS
+from agentos.testing.crashtest import PRIMITIVES
 from agentos.testing.databases import Databases
 from agentos.worker.command import cli as worker_cli
 
@@ -399,13 +399,13 @@ SHOWN_BY = [
 
 
 def test_every_scenario_of_crashtest_is_in_the_table() -> None:
-    assert {scenario.name for scenario in SCENARIOS} <= set(SHOWN_BY)
+    assert {each.name for each in PRIMITIVES} <= set(SHOWN_BY)
 
 
 def test_what_shows_a_guarantee_exists() -> None:
     sources = "\n".join(file.read_text("utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
     there = set(re.findall(r"^(?:async )?def (test_\w+)", sources, flags=re.MULTILINE))
-    assert set(SHOWN_BY) <= there | {scenario.name for scenario in SCENARIOS}
+    assert set(SHOWN_BY) <= there | {each.name for each in PRIMITIVES}
 
 
 def test_every_guarantee_says_what_shows_it() -> None:

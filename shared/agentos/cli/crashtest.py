@@ -23,7 +23,7 @@ from agentos.store.migrate import migrate
 from agentos.store.schema import VARIABLE
 from agentos.store.settings import load_settings
 from agentos.testing import CRASH_TIMES, Clock, Pool
-from agentos.testing.crashtest import SCENARIOS, Cell, Scenario, run_matrix
+from agentos.testing.crashtest import PRIMITIVES, Cell, Scenario, Transition, run_matrix
 from agentos.testing.databases import forget_process_caches
 
 
@@ -66,11 +66,11 @@ def crashtest(
     raise typer.Exit(FAILED if bad else OK)
 
 
-def _chosen(only: list[str] | None) -> list[Scenario]:
-    known = {scenario.name: scenario for scenario in SCENARIOS}
+def _chosen(only: list[str] | None) -> list[Scenario | Transition]:
+    known = {scenario.name: scenario for scenario in PRIMITIVES}
     if unknown := set(only or ()) - known.keys():
         raise InvalidInput(f"no primitive is named {', '.join(sorted(unknown))}", hint=f"choose of {', '.join(known)}")
-    return [known[name] for name in only] if only else list(SCENARIOS)
+    return [known[name] for name in only] if only else list(PRIMITIVES)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def _own_schema(dsn: str | None, *, keep: bool) -> Iterator[Pool]:
                 conn.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
 
 
-def _with_progress(pool: Pool, chosen: Sequence[Scenario], folder: Path) -> list[Cell]:
+def _with_progress(pool: Pool, chosen: Sequence[Scenario | Transition], folder: Path) -> list[Cell]:
     total = sum(len(scenario.calls) for scenario in chosen) * len(CRASH_TIMES)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
@@ -108,7 +108,7 @@ def _with_progress(pool: Pool, chosen: Sequence[Scenario], folder: Path) -> list
     return cells
 
 
-def _show(chosen: Sequence[Scenario], cells: Sequence[Cell]) -> None:
+def _show(chosen: Sequence[Scenario | Transition], cells: Sequence[Cell]) -> None:
     found = {(cell.scenario, cell.call, cell.when): cell for cell in cells}
     rows = []
     for scenario in chosen:

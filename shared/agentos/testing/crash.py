@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+import psycopg
 from asyncpg.transaction import Transaction
 
 import agentos.store.calls
@@ -32,7 +33,7 @@ SENT_S = 0.0005
 """How long a blocking call is given to be sent before the process dies under it."""
 
 COMMIT = "transaction_commit"
-"""Where `ctx.transaction()` commits."""
+"""Where `ctx.transaction()` commits, and whatever makes several calls in one transaction."""
 
 _FUNCTION = re.compile(r"\bagentos\.(\w+)\(")
 
@@ -119,6 +120,7 @@ class Saboteur:
                     setattr(module, name, replaced[really])
         commit = "_Transaction__commit"  # what leaving the block of an asyncpg transaction does
         setattr(Transaction, commit, self._committing(getattr(Transaction, commit)))
+        psycopg.Transaction.__exit__ = self._leaving(psycopg.Transaction.__exit__)  # type: ignore[method-assign]
 
     def _awaited(self, really: Callable[..., Any]) -> Callable[..., Any]:
         async def call_it(conn: Any, call: Any) -> Any:
@@ -158,21 +160,30 @@ class Saboteur:
 
         return commit
 
+    def _leaving(self, really: Callable[..., Any]) -> Callable[..., Any]:
+        """The same, of a psycopg transaction: leaving its block without an error commits."""
+
+        def leave(transaction: Any, kind: Any, *raised: Any) -> Any:
+            if kind is not None or not self._is_here((COMMIT,)):
+                return really(transaction, kind, *raised)
+            return self._dying(really, transaction, kind, *raised)
+
+        return leave
+
     def _blocking(self, really: Callable[..., Any]) -> Callable[..., Any]:
         def call_it(conn: Any, call: Any) -> Any:
-            if not self._here(call):
-                return really(conn, call)
-            if self.point.when == "before":
-                self._die()
-            if self.point.when == "during":
-                threading.Thread(target=really, args=(conn, call), daemon=True).start()
-                time.sleep(SENT_S)
-                self._die()
-            reply = really(conn, call)
-            self._die()
-            return reply
+            return self._dying(really, conn, call) if self._here(call) else really(conn, call)
 
         return call_it
+
+    def _dying(self, really: Callable[..., Any], *args: Any) -> Any:
+        """Here is where: before, while, or after it blocks."""
+        if self.point.when == "during":
+            threading.Thread(target=really, args=args, daemon=True).start()
+            time.sleep(SENT_S)
+        elif self.point.when == "after":
+            really(*args)
+        self._die()
 
     def _here(self, call: Any) -> bool:
         return self._is_here([*_FUNCTION.findall(call.sql), *call.parts])

@@ -3,5 +3,12 @@
 from agentos.testing.crashtest.matrix import Cell, run_matrix
 from agentos.testing.crashtest.scenario import Effects, Scenario
 from agentos.testing.crashtest.scenarios import SCENARIOS
+from agentos.testing.crashtest.transition import Transition
+from agentos.testing.crashtest.transitions import TRANSITIONS
 
-__all__ = ["SCENARIOS", "Cell", "Effects", "Scenario", "run_matrix"]
+PRIMITIVES: tuple[Scenario | Transition, ...] = (*SCENARIOS, *TRANSITIONS)
+"""All of the matrix. Agents first: a transition leaves behind what they would have to work off."""
+
+__all__ = [
+    "PRIMITIVES", "SCENARIOS", "TRANSITIONS", "Cell", "Effects", "Scenario", "Transition", "run_matrix",
+]  # fmt: skip

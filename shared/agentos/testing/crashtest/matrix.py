@@ -1,4 +1,4 @@
-"""Running the matrix: one cell is one task, one process killed at one point, and the check of what came of it."""
+"""Running the matrix: one cell is one task or call, one process killed at one point, and what came of it is checked."""
 
 import secrets
 import time
@@ -11,13 +11,14 @@ from agentos.store.calls import tasks
 from agentos.store.errors import AgentOSError, TaskExists, TaskFailed
 from agentos.store.run import Call
 from agentos.testing.crash import CRASH_TIMES, CrashPoint, Saboteur, crash_at
+from agentos.testing.crashtest.alone import CHILD_S, play
 from agentos.testing.crashtest.scenario import Act, Effects, Scenario
+from agentos.testing.crashtest.transition import Transition
 from agentos.testing.fork import in_child
 from agentos.testing.pool import Pool
 from agentos.testing.soundness import assert_sound
 
 MOST_DRAINS = 12
-CHILD_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,11 @@ class Cell:
 
 
 def run_matrix(
-    pool: Pool, scenarios: Iterable[Scenario], folder: Path, *, began: Callable[[str], None] = lambda _: None
+    pool: Pool,
+    scenarios: Iterable[Scenario | Transition],
+    folder: Path,
+    *,
+    began: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Cell]:
     """Every scenario, killed at each of its points; a cell as soon as it is known. `folder` takes the effects."""
     for scenario in scenarios:
@@ -47,12 +52,15 @@ def run_matrix(
                 yield _cell(pool, scenario, CrashPoint(when, call), folder)
 
 
-def _cell(pool: Pool, scenario: Scenario, point: CrashPoint, folder: Path) -> Cell:
+def _cell(pool: Pool, scenario: Scenario | Transition, point: CrashPoint, folder: Path) -> Cell:
     started = time.monotonic()
     name = f"{scenario.name}-{point.when}-{point.call}-{secrets.token_hex(3)}"
     trouble: str | None = None
     try:
-        _Run(pool, scenario, point, Effects(folder / name), name).go()
+        if isinstance(scenario, Transition):
+            play(pool, scenario, point, name)
+        else:
+            _Run(pool, scenario, point, Effects(folder / name), name).go()
     except (AssertionError, AgentOSError, TimeoutError) as exc:
         trouble = str(exc) or type(exc).__name__
         _stop_what_is_left(pool)
