@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from agentos.store.calls import coordinator, items, statistics, waits, workers
+from agentos.store.calls import coordinator, items, statistics, stuck, waits, workers
 from agentos.store.calls.coordinator import Slice
 from agentos.store.calls.ledger import CallIdentity
 from agentos.store.run import Call
@@ -75,6 +75,13 @@ def _counts(stage: Stage) -> tuple[object, ...]:
     return stage.see("SELECT count(*) FROM agentos.statistics_runs r WHERE r.at > $1::timestamptz", stage.kept["from"])
 
 
+def _told(stage: Stage) -> tuple[object, ...]:
+    """How often it was told that nobody runs its task."""
+    return stage.see(
+        "SELECT count(*) FROM agentos.events e WHERE e.task_id = $1::text AND e.event = 'stuck'", stage.task_id
+    )
+
+
 def _long_ago(stage: Stage) -> None:
     stage.damage("DELETE FROM agentos.statistics_runs")
     (stage.kept["from"],) = stage.see("SELECT agentos.clock()")
@@ -104,6 +111,10 @@ TRANSITIONS = (
     Transition(
         "ensure_partitions", "the partitions of the next days", lambda stage, db: db.run(workers.ensure_partitions()),
         _days, [7, 7], arrange=_without_a_day,
+    ),
+    Transition(
+        "look_for_stuck", "what stands still is told of",
+        lambda stage, db: db.run(stuck.look_for_stuck(TTL_S, 0.0)), _told, (1,), arrange=Stage.submit,
     ),
     Transition(
         "take_statistics", "a count of depth, age and throughput",
