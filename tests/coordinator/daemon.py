@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from tests.nursery import Born
+
 T = TypeVar("T")
 
 PATIENCE_S = 20.0
@@ -29,10 +31,15 @@ class Daemon:
     """A process of ours, in a session of its own. `lines` is everything it said on stderr and stdout so far."""
 
     def __init__(self, module: str, *args: str, env: dict[str, str] | None = None) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "AGENTOS_LOG_FORMAT": "json", **(env or {})}, start_new_session=True,
-        )  # fmt: skip
+        environment = {**os.environ, "AGENTOS_LOG_FORMAT": "json", **(env or {})}
+        self.process: Born | subprocess.Popen[str]
+        if module == "agentos.cli":  # it starts processes itself, as nothing but its own start can show
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                env=environment, start_new_session=True,
+            )  # fmt: skip
+        else:
+            self.process = Born(module, *args, env=environment)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -31,6 +31,7 @@ FAST = {
     "shared_buffers": "256MB",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "1h",
+    "autovacuum_naptime": "1d",
 }
 
 
