@@ -5,6 +5,7 @@ killed as any other, without the second of processor that the imports take.
 write, and where its exit code goes. What runs in a fork begins as `python -m MODULE` does, and ends as it does.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -160,6 +161,7 @@ def main() -> None:
     import agentos.coordinator.once  # noqa: PLC0415
     import agentos.worker.command  # noqa: F401, PLC0415
 
+    gc.freeze()  # a fork has enough to do at its end
     libraries = sys.path[1:]  # the first is the folder that this was started in
     asked = serve(socket.socket(fileno=int(sys.argv[1])))
     if asked is not None:
