@@ -122,10 +122,10 @@ CREATE TYPE agentos.plan_row AS (
     version integer, tenant text, limit_key text
 );
 
--- The items of p_items; one without a key gets 'item-N', N its place in the task.
-CREATE FUNCTION agentos.plan_rows(p_items text, p_first integer) RETURNS agentos.plan_row[] LANGUAGE sql AS $$
+-- The items of p_items; one without a key gets 'item-N', N its place in the task, one without a tenant p_tenant.
+CREATE FUNCTION agentos.plan_rows(p_items text, p_first integer, p_tenant text DEFAULT '') RETURNS agentos.plan_row[] LANGUAGE sql AS $$
     SELECT coalesce(array_agg((i.n, coalesce(i.key, 'item-' || (p_first + i.n)), i.kind, coalesce(i.payload, '{}'), i.depends_on,
-                               i.queue, coalesce(i.max_attempts, 5), i.timeout_s, i.version, coalesce(i.tenant, ''),
+                               i.queue, coalesce(i.max_attempts, 5), i.timeout_s, i.version, coalesce(i.tenant, p_tenant),
                                coalesce(i.limit_key, ''))::agentos.plan_row ORDER BY i.n), '{}')
       FROM ROWS FROM (json_to_recordset(p_items::json) AS (key text, kind text, payload json, depends_on json, queue text,
                       max_attempts integer, timeout_s real, version integer, tenant text, limit_key text)) WITH ORDINALITY
@@ -135,12 +135,12 @@ $$;
 -- Adds items to a task whose head the caller has locked or just made. An item whose key the task already has is left
 -- as it is, so that a planner that died after its commit may say the same again: looked up under that lock, because ON
 -- CONFLICT inserts speculatively, at twice the price. Returns how many were new.
-CREATE FUNCTION agentos.insert_items(p_task text, p_queue text, p_items text, p_rank bigint) RETURNS integer
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION agentos.insert_items(p_task text, p_queue text, p_items text, p_rank bigint, p_tenant text DEFAULT '')
+RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE v_new bigint[]; v_first integer; v_twice text; v_rows agentos.plan_row[]; v_free boolean;
 BEGIN
     SELECT coalesce(max(seq), 0) INTO v_first FROM agentos.work_items WHERE task_id = p_task;
-    v_rows := agentos.plan_rows(p_items, v_first);
+    v_rows := agentos.plan_rows(p_items, v_first, p_tenant);
     SELECT i.key INTO v_twice FROM unnest(v_rows) i GROUP BY i.key HAVING count(*) > 1 LIMIT 1;
     IF v_twice IS NOT NULL THEN
         RAISE EXCEPTION 'two items have the key %', v_twice
@@ -209,7 +209,9 @@ $$;
 -- New items that need one that failed end as skipped here; nothing would ever end them later.
 CREATE FUNCTION agentos.expand(p_item bigint, p_worker bigint, p_token uuid, p_items text) RETURNS integer
 LANGUAGE plpgsql AS $$
-DECLARE v_task text := agentos.fence_live(p_item, p_worker, p_token); v_new integer; v_skipped integer; v_queue text; v_rank bigint;
+DECLARE
+    v_task text := agentos.fence_live(p_item, p_worker, p_token);
+    v_new integer; v_skipped integer; v_queue text; v_tenant text; v_rank bigint;
 BEGIN
     IF EXISTS (SELECT 1 FROM json_to_recordset(p_items::json) AS i(key text) WHERE i.key IS NULL) THEN
         RAISE EXCEPTION 'an item added to task % has no key', v_task USING ERRCODE = 'AG009',
@@ -217,9 +219,9 @@ BEGIN
     END IF;
     INSERT INTO agentos.task_heads (task_id, open_items) VALUES (v_task, 1) ON CONFLICT DO NOTHING;
     UPDATE agentos.task_heads SET open_items = coalesce(open_items, 1) WHERE task_id = v_task;
-    SELECT l.queue, w.rank INTO v_queue, v_rank
+    SELECT l.queue, l.fairness_key, w.rank INTO v_queue, v_tenant, v_rank
       FROM agentos.work_items w JOIN agentos.lanes l USING (lane) WHERE w.item_id = p_item;
-    v_new := agentos.insert_items(v_task, v_queue, p_items, v_rank);
+    v_new := agentos.insert_items(v_task, v_queue, p_items, v_rank, v_tenant);
     v_skipped := cardinality(agentos.skip_dependants(ARRAY(
         SELECT w.item_id FROM agentos.work_items w JOIN agentos.outcomes o USING (item_id)
          WHERE w.task_id = v_task AND o.status <> 'completed')));

@@ -91,19 +91,46 @@ BEGIN
     END IF;
 END $$;
 
--- The same for the items of one task, in any lane: what a runner without a worker process does, by hand: it obeys neither
--- limits nor the pause of a queue. Costs a walk over the
--- ready rows of the task's lanes. p_lease_s: the lease ends by itself unless renewed; null: it lives as long as its worker.
+-- The same for the items of one task: what a runner without a worker process does. Limits and pauses are looked up each time.
+-- Costs a walk over the ready rows of the task's lanes. p_lease_s: the lease ends by itself unless renewed; null: it lives as
+-- long as its worker.
 CREATE FUNCTION agentos.claim_task(p_worker bigint, p_epoch integer, p_task text, p_limit integer, p_lease_s float8)
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM agentos.hold_epoch(p_worker, p_epoch);
-    RETURN QUERY SELECT * FROM agentos.claim_rows_at(p_worker, p_lease_s, ARRAY(
-        SELECT r.ctid FROM agentos.lease_ready r
-         WHERE r.lane IN (SELECT s * w.lane FROM agentos.work_items w, (VALUES (1), (-1)) v(s) WHERE w.task_id = p_task)
-           AND r.item_id IN (SELECT w.item_id FROM agentos.work_items w WHERE w.task_id = p_task)
-         ORDER BY r.rank, r.seq LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    RETURN QUERY SELECT * FROM agentos.claim_rows_at(
+        p_worker, p_lease_s, agentos.pick_of_task(p_task, agentos.lanes_of_task(p_task, false), p_limit));
+    IF NOT FOUND AND EXISTS (SELECT 1 FROM agentos.limits) THEN
+        RETURN QUERY SELECT * FROM agentos.take_limited_of(p_worker, p_task, p_limit, p_lease_s);
+    END IF;
 END $$;
+
+-- The lanes of a task's items and their twins, without those of paused queues: with limits, or without.
+CREATE FUNCTION agentos.lanes_of_task(p_task text, p_limited boolean) RETURNS integer[] LANGUAGE sql AS $$
+    SELECT ARRAY(SELECT DISTINCT v.s * l.lane FROM agentos.work_items w JOIN agentos.lanes l USING (lane)
+                  CROSS JOIN (VALUES (1), (-1)) v(s)
+                  WHERE w.task_id = p_task AND NOT EXISTS (SELECT 1 FROM agentos.paused_queues p WHERE p.queue = l.queue)
+                    AND p_limited = EXISTS (SELECT 1 FROM agentos.lane_limits x WHERE x.lane = l.lane) ORDER BY 1)
+$$;
+
+-- Locks ready rows of a task in these lanes; as `pick_ready`.
+CREATE FUNCTION agentos.pick_of_task(p_task text, p_lanes integer[], p_limit integer) RETURNS tid[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT r.ctid FROM agentos.lease_ready r
+         WHERE r.lane = ANY (p_lanes) AND r.item_id IN (SELECT w.item_id FROM agentos.work_items w WHERE w.task_id = p_task)
+         ORDER BY r.rank, r.seq LIMIT p_limit FOR UPDATE SKIP LOCKED);
+END $$;
+
+-- Why nothing of a task is claimed though it is ready: the name of its queue, when that is paused; '', when limits have no
+-- room; null, when neither is so, or the task has ended.
+CREATE FUNCTION agentos.held_back(p_task text) RETURNS text LANGUAGE sql AS $$
+    SELECT CASE WHEN bool_and(p.queue IS NOT NULL) THEN max(p.queue) WHEN count(*) > 0 THEN '' END
+      FROM agentos.work_items w JOIN agentos.lanes l USING (lane) LEFT JOIN agentos.paused_queues p USING (queue)
+      JOIN agentos.lease_ready r ON r.lane IN (l.lane, -l.lane) AND r.item_id = w.item_id
+     WHERE w.task_id = p_task AND (p.queue IS NOT NULL OR EXISTS (SELECT 1 FROM agentos.lane_limits x WHERE x.lane = l.lane))
+       AND NOT EXISTS (SELECT 1 FROM agentos.task_heads h WHERE h.task_id = p_task AND h.status IS NOT NULL)
+$$;
 
 -- The same for one item of any of these kinds (null: any kind): what `LeaseManager.acquire_lease` does. The planning
 -- items of runners are theirs. Limits and pauses are looked up each time.

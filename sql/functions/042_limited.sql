@@ -67,9 +67,35 @@ BEGIN
         CONTINUE WHEN v_room <= 0;
         v_items := ARRAY(SELECT c FROM agentos.claim_rows_at(p_worker, p_lease_s,
                                                              agentos.pick_ready(ARRAY[v_lane], v_room)) c);
-        INSERT INTO agentos.limit_grants (limit_id, key, granted_at, item_id, token)
-        SELECT x.limit_id, x.key, c.claimed_at, c.item_id, c.token
-          FROM unnest(v_items) c JOIN agentos.lane_limits x ON x.lane = abs(v_lane);
+        PERFORM agentos.grant_limited(v_lane, v_items);
+        RETURN QUERY SELECT c.* FROM unnest(v_items) c;
+        v_left := v_left - cardinality(v_items);
+    END LOOP;
+END $$;
+
+-- What was claimed from a lane whose gates are locked counts from now.
+CREATE FUNCTION agentos.grant_limited(p_lane integer, p_items agentos.claimed[]) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO agentos.limit_grants (limit_id, key, granted_at, item_id, token)
+    SELECT x.limit_id, x.key, c.claimed_at, c.item_id, c.token
+      FROM unnest(p_items) c JOIN agentos.lane_limits x ON x.lane = abs(p_lane)
+$$;
+
+-- `take_limited` for the items of one task.
+CREATE FUNCTION agentos.take_limited_of(p_worker bigint, p_task text, p_limit integer, p_lease_s float8)
+RETURNS SETOF agentos.claimed LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+DECLARE
+    v_lanes integer[] := agentos.lanes_of_task(p_task, true);
+    v_lane integer; v_left integer := p_limit; v_room integer; v_items agentos.claimed[];
+BEGIN
+    IF cardinality(v_lanes) = 0 THEN RETURN; END IF;
+    PERFORM agentos.lock_gates(v_lanes);
+    FOREACH v_lane IN ARRAY v_lanes LOOP
+        v_room := least(v_left, (SELECT m.room FROM agentos.lane_room m WHERE m.lane = abs(v_lane)));
+        CONTINUE WHEN v_room <= 0;
+        v_items := ARRAY(SELECT c FROM agentos.claim_rows_at(p_worker, p_lease_s,
+                                                             agentos.pick_of_task(p_task, ARRAY[v_lane], v_room)) c);
+        PERFORM agentos.grant_limited(v_lane, v_items);
         RETURN QUERY SELECT c.* FROM unnest(v_items) c;
         v_left := v_left - cardinality(v_items);
     END LOOP;

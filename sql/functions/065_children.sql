@@ -5,7 +5,7 @@
 CREATE FUNCTION agentos.spawn(p_key text, p_task text, p_item bigint, p_worker bigint, p_token uuid, p_call_key text,
                               p_ordinal integer, p_nth integer, p_arguments text, p_child text, p_title text, p_queue text,
                               p_priority integer, p_items text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE v_child text; v_items integer;
+DECLARE v_child text; v_items integer; v_tenant text; v_priority integer;
 BEGIN
     PERFORM agentos.fence_live(p_item, p_worker, p_token), agentos.lock_head(p_task);
     PERFORM agentos.fence_live(p_item, p_worker, p_token);  -- again under the head's lock, which a cancel takes
@@ -15,7 +15,9 @@ BEGIN
     PERFORM agentos.insert_record(v_child, p_items::json -> 0 ->> 'kind', p_title, p_items::json -> 0 -> 'payload', p_queue);
     INSERT INTO agentos.task_heads (task_id, open_items, parent_task, parent_item, paused)
     SELECT v_child, 0, p_task, p_item, t.paused FROM agentos.task_heads t WHERE t.task_id = p_task;
-    v_items := agentos.insert_items(v_child, p_queue, p_items, agentos.rank_of(agentos.clock(), p_priority));
+    SELECT * INTO v_tenant, v_priority FROM agentos.inherited(p_item);
+    v_items := agentos.insert_items(v_child, p_queue, p_items,
+                                    agentos.rank_of(agentos.clock(), coalesce(p_priority, v_priority)), v_tenant);
     UPDATE agentos.task_heads t SET open_items = v_items WHERE t.task_id = v_child;
     PERFORM agentos.inherit_budget(p_task, v_child);
     PERFORM agentos.set_deadline(ARRAY[v_child], d.s) FROM (SELECT (p_items::json -> 0 ->> 'deadline_s')::float8) AS d(s)
@@ -27,6 +29,14 @@ BEGIN
             'infinity');
     RETURN v_child;
 END $$;
+
+-- Whose work an item is, and how urgent: what its task's children get, too. The priority is told by the rank, which is made
+-- of it and of the time at which the task was made, in the same moment but for some microseconds.
+CREATE FUNCTION agentos.inherited(p_item bigint, OUT tenant text, OUT priority integer) LANGUAGE sql AS $$
+    SELECT l.fairness_key, round((agentos.rank_of(r.created_at, 0) - w.rank) / 60000000.0)::integer
+      FROM agentos.work_items w JOIN agentos.lanes l USING (lane) JOIN agentos.task_records r USING (task_id)
+     WHERE w.item_id = p_item
+$$;
 
 -- The id of a child that is to be made: p_child, unless the parent has one of that name already: its call was set aside
 -- by a rewind that executes it again. The caller has locked the parent's head.

@@ -33,13 +33,14 @@ class Child:
 class NewChild:
     """How a child runs. `max_attempts`, `timeout_s`: None: as its handler says, or the defaults of `submit`.
     `version`: of its handler; None: the newest that a worker runs. `deadline_s`: from when it is made; None: none.
+    `priority` None: its parent's.
     """
 
     kind: str
     payload: Mapping[str, Any]
     title: str
     queue: str
-    priority: int
+    priority: int | None
     max_attempts: int
     timeout_s: float | None
     version: int | None = None

@@ -86,7 +86,8 @@ class TaskRunner:
         the task fails, and its checkpoints are kept. A task that waits for a person is returned as waiting.
 
         Raises UnknownTask. UnknownKind: if it has items that need a worker with an app; nothing is claimed then.
-        TaskHeld: if a living worker holds an item of it. DatabaseUnavailable: the task is where its records say.
+        TaskHeld: if a living worker holds an item of it. QueuePaused: if its queue is; it waits for limits.
+        DatabaseUnavailable: the task is where its records say.
         """
         if max_iterations < 1:
             raise InvalidInput(f"max_iterations is {max_iterations}", hint="pass 1 or more; the default is 100")

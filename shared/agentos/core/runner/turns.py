@@ -15,12 +15,13 @@ from agentos.core.tool import Tool, bash
 from agentos.store.calls import items, tasks, workers
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.connect import Database
-from agentos.store.errors import ContentSealed, InvalidInput, WorkerDead
+from agentos.store.errors import ContentSealed, InvalidInput, QueuePaused, WorkerDead
 from agentos.store.settings import Settings
 
 log = get_logger(__name__)
 
 _POLL_S = 0.05
+_LIMIT_POLL_S = 0.2
 _LONGEST_WAIT_S = 600.0
 
 
@@ -84,13 +85,26 @@ class Turns:
         return Turn(False, self._db.run(tasks.task_progress(task_id)).kinds)
 
     def claim(self, task_id: str) -> ClaimedItem | None:
-        """Take the next ready item of the task. Raises WorkerDead: if the runner was away for longer than its TTL.
+        """Take the next ready item of the task; waits while limits have no room for it.
 
-        Raises ContentSealed: if this process cannot open its payload; the item is given back.
+        Raises WorkerDead: if the runner was away for longer than its TTL. QueuePaused: if that is what it waits for.
+        ContentSealed: if this process cannot open its payload; the item is given back.
         """
-        claimed = self._db.run(items.claim_task(self.worker_id, self._present.epoch, task_id, 1))
-        if not claimed:
-            return None
+        waits = False
+        while not (claimed := self._db.run(items.claim_task(self.worker_id, self._present.epoch, task_id, 1))):
+            queue = self._db.run(items.held_back(task_id))
+            if queue is None:
+                return None
+            if queue:
+                raise QueuePaused(
+                    f"queue {queue!r} is paused, and what is left of task {task_id} is in it",
+                    hint=f"agentos queue resume {queue}; then run the task again",
+                )
+            if not waits:
+                log.info("waiting for a limit", task_id=task_id)
+            waits = True
+            time.sleep(_LIMIT_POLL_S)
+            self._db.run(workers.reclaim())
         item = claimed[0]
         if isinstance(item.payload, ContentSealed):
             self._db.run(items.release(self.worker_id, [(item.item_id, item.token)]))

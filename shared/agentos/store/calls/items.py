@@ -157,6 +157,11 @@ def turn(
     )
 
 
+def held_back(task_id: str) -> Call[str | None]:
+    """Why nothing of a task is claimed though it is ready: its queue, if that is paused; "", if limits have no room."""
+    return Call("SELECT agentos.held_back($1::text) AS queue", (task_id,), lambda rows: rows[0]["queue"])
+
+
 def claim_task(
     worker_id: int, epoch: int, task_id: str, limit: int, lease_s: float | None = None
 ) -> Call[tuple[ClaimedItem, ...]]:

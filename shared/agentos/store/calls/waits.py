@@ -66,10 +66,11 @@ def ask(
 
 
 def spawn(
-    call: CallIdentity, fence: Fence, *, child: str, title: str, queue: str, priority: int, items: str
+    call: CallIdentity, fence: Fence, *, child: str, title: str, queue: str, priority: int | None, items: str
 ) -> Call[str]:
     """Create a child task of one item and record the call, in one commit. `items`: JSON text, as in `create_task`.
 
+    `priority` None: its parent's, as the tenant always is.
     Returns the child's id: the one recorded, if the call was. Raises LeaseLost, TaskCancelled; TaskExists: if a task
     that is not this call's has the id.
     """

@@ -5,7 +5,7 @@ AgentOSError
 ├── EngineError            raised by an SQL function: one class per SQLSTATE AG0xx
 │   ├── LeaseLost TaskHeld TaskFinished TaskExists WorkerDead SeveralQuestions StaleAnswer UnknownOption
 │   ├── AnswerRefused WrongDatabase TaskOpen TaskPurged TaskRetired ForkRefused LanesChanged QueueFull
-│   ├── PartitionRefused
+│   ├── PartitionRefused QueuePaused
 │   └── UnknownTask UnknownWorkItem UnknownCheckpoint UnknownWorker
 ├── InvalidInput           what the caller passed cannot be used; nothing has happened
 │   └── InvalidValue ValueTooLarge InvalidCheckpointType InvalidPlan InvalidArguments UnknownKind UnknownStep ...
@@ -72,6 +72,7 @@ from agentos.store.errors.engine import (
     PartitionRefused,
     PartsMissing,
     QueueFull,
+    QueuePaused,
     SeveralQuestions,
     StaleAnswer,
     StatisticsStale,
@@ -170,6 +171,7 @@ __all__ = [
     "PostconditionFailed",
     "ProgramChanged",
     "QueueFull",
+    "QueuePaused",
     "ReplayError",
     "RetryAfter",
     "SandboxUnavailable",

@@ -53,6 +53,12 @@ class QueueFull(EngineError):
     sqlstate = "AG081"
 
 
+class QueuePaused(EngineError):
+    """The queue was paused by an operator. Nothing was claimed; workers go on by themselves when it is resumed."""
+
+    sqlstate = "AG082"
+
+
 class IdempotencyConflict(EngineError):
     """The idempotency key was used before, for a submit of another kind or payload. Nothing was submitted."""
 

@@ -17,12 +17,13 @@ class Children(Waits):
 
     async def spawn(
         self, kind: str, payload: Mapping[str, Any] | None = None, *, key: str | None = None, title: str | None = None,
-        queue: str | None = None, priority: int = 0, max_attempts: int | None = None, timeout_s: float | None = None,
-        deadline_s: float | None = None,
+        queue: str | None = None, priority: int | None = None, max_attempts: int | None = None,
+        timeout_s: float | None = None, deadline_s: float | None = None,
     ) -> Child:  # fmt: skip
         """Create a child task, once: an attempt that makes the same call again gets the same child.
 
         Told like a tool call: by `key`, or by kind, payload and place in the program. Cancelling this task cancels it.
+        It is of this task's tenant; `priority`: default: this task's.
         `deadline_s`: seconds until it must have ended, as in `App.submit`; default: as its handler has it.
         Raises InvalidArguments: if the payload does not fit. CallBeforeCheckpoint, TaskCancelled, LeaseLost.
         """
@@ -65,8 +66,8 @@ class BlockingChildren(BlockingWaits):
 
     def spawn(
         self, kind: str, payload: Mapping[str, Any] | None = None, *, key: str | None = None, title: str | None = None,
-        queue: str | None = None, priority: int = 0, max_attempts: int | None = None, timeout_s: float | None = None,
-        deadline_s: float | None = None,
+        queue: str | None = None, priority: int | None = None, max_attempts: int | None = None,
+        timeout_s: float | None = None, deadline_s: float | None = None,
     ) -> Child:  # fmt: skip
         """As `TaskContext.spawn`."""
         context = cast(Children, self._context)
