@@ -46,12 +46,6 @@ def test_the_clock_moves_for_sessions_that_are_open(clock: Clock, conn: psycopg.
     assert conn.execute(ahead).fetchone() == (False,)
 
 
-def test_an_offset_setting_moves_the_clock_of_a_session(conn: psycopg.Connection[Any]) -> None:
-    conn.execute("SELECT set_config('agentos.clock_offset', '20 s', false)")
-    ahead = "SELECT extract(epoch FROM agentos.clock() - clock_timestamp()) > 19"
-    assert conn.execute(ahead).fetchone() == (True,)
-
-
 @pytest.mark.unsound("an item is lost, to see it found")
 def test_a_lost_item_is_found(database_dsn: str, db: Database, conn: psycopg.Connection[Any]) -> None:
     db.run(tasks.submit("task-1", "shell", "a title", "{}"))

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,27 @@ def test_an_alert_asks_for_what_is_there_and_says_what_to_do(rule: dict[str, Any
     page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
     headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
     assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def promtool(rules: Path) -> "subprocess.CompletedProcess[str]":
+    """What Prometheus' own parser says."""
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian: package prometheus)")
+    return subprocess.run(["promtool", "check", "rules", str(rules)], check=False, capture_output=True, text=True)
+
+
+def test_prometheus_itself_takes_the_rules() -> None:
+    said = promtool(FOLDER / "alerts.yaml")
+    assert said.returncode == 0, said.stderr
+    assert f"{len(RULES)} rules found" in said.stdout
+
+
+def test_prometheus_itself_would_refuse_a_rule_that_is_wrong(tmp_path: Path) -> None:
+    wrong = tmp_path / "alerts.yaml"
+    wrong.write_text(
+        (FOLDER / "alerts.yaml").read_text().replace("sum(agentos_leading) < 1", "sum(agentos_leading <", 1)
+    )
+    assert promtool(wrong).returncode != 0
 
 
 def test_no_alert_is_there_twice() -> None:

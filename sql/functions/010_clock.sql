@@ -1,8 +1,9 @@
 -- Time and the frame of every fenced transaction.
 
--- The only clock that decides expiry. Tests move it with ALTER DATABASE ... SET agentos.clock_offset = '20 s'.
+-- The only clock that decides expiry. Tests move it by replacing this function (agentos.testing.clock), which takes the owner
+-- of the schema: a setting could be set by any session, and a worker with a clock of its own would claim what it likes.
 CREATE FUNCTION agentos.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
-    SELECT clock_timestamp() + coalesce(nullif(current_setting('agentos.clock_offset', true), ''), '0')::interval
+    SELECT clock_timestamp()
 $$;
 
 -- The rank of something submitted now: one step of priority is worth 60 s of waiting.

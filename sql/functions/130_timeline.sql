@@ -81,7 +81,8 @@ CREATE FUNCTION agentos.server_findings(p_old_s float8) RETURNS TABLE (finding t
     SELECT 'not_durable', json_build_object('setting', s.name, 'value', s.setting) FROM pg_settings s
      WHERE s.name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND s.setting = 'off'
     UNION ALL
-    SELECT 'clock_shifted', json_build_object('offset', o) FROM current_setting('agentos.clock_offset', true) o WHERE o <> ''
+    SELECT 'clock_shifted', json_build_object('offset_s', round(c.offset_s))
+      FROM (SELECT extract(epoch FROM agentos.clock() - clock_timestamp()) AS offset_s) c WHERE abs(c.offset_s) > 0.5
     UNION ALL
     SELECT 'old_transaction', json_build_object('pid', a.pid, 'user', a.usename, 'application', a.application_name,
                'state', a.state, 'age_s', extract(epoch FROM clock_timestamp() - a.xact_start)::bigint,
@@ -125,7 +126,7 @@ CREATE FUNCTION agentos.work_findings() RETURNS TABLE (finding text, data json) 
     UNION ALL
     (SELECT 'quarantined', json_build_object('task_id', w.task_id, 'item_id', o.item_id, 'key', w.key, 'crashes', o.crashes,
                'finished_at', o.finished_at) FROM agentos.outcomes o JOIN agentos.work_items w USING (item_id)
-     WHERE NOT o.kept AND o.status = 'quarantined' AND o.finished_at > agentos.clock() - interval '7 days'
+     WHERE NOT o.kept AND o.status = 'quarantined' AND o.finished_at > (SELECT agentos.clock() - interval '7 days')
      ORDER BY o.finished_at DESC LIMIT 20)
     UNION ALL
     (SELECT 'awaits_approval', json_build_object('task_id', k.task_id, 'item_id', k.item_id, 'question', a.question,

@@ -73,7 +73,7 @@ LANGUAGE sql AS $$
     UNION ALL
     SELECT 'failed_tasks', json_build_object('items', count(*), 'task_id', max(w.task_id)) FROM (
         SELECT o.item_id FROM agentos.outcomes o
-         WHERE NOT o.kept AND o.status = 'failed' AND o.finished_at > agentos.clock() - interval '1 day'
+         WHERE NOT o.kept AND o.status = 'failed' AND o.finished_at > (SELECT agentos.clock() - interval '1 day')
          ORDER BY o.finished_at DESC LIMIT 1000) o JOIN agentos.work_items w USING (item_id) HAVING count(*) > 0
     UNION ALL
     SELECT 'counts_old', json_build_object('age_s', extract(epoch FROM agentos.clock() - r.at)::bigint) FROM (

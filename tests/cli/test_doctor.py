@@ -97,12 +97,14 @@ def test_an_old_transaction_is_named_by_its_pid(agentos: Command, db: Database, 
         assert "old_transaction" not in findings(db, old_s=3600)
 
 
-def test_a_shifted_clock(agentos: Command, db: Database, conn: Conn) -> None:
-    name = conn.info.dbname
-    conn.execute(
-        psycopg.sql.SQL("ALTER DATABASE {} SET agentos.clock_offset = '20 s'").format(psycopg.sql.Identifier(name))
-    )
-    assert told(agentos("doctor", "--json"), "clock_shifted")["data"] == {"offset": "20 s"}
+def test_a_shifted_clock(agentos: Command, db: Database, clock: Clock) -> None:
+    assert "clock_shifted" not in findings(db)
+    clock.advance(20)
+    found = told(agentos("doctor", "--json"), "clock_shifted")
+    assert found["data"] == {"offset_s": 20}
+    with psycopg.connect(clock.dsn, autocommit=True) as owner:
+        owner.execute(found["fix"])
+    assert "clock_shifted" not in findings(db)
 
 
 def test_settings_that_may_lose_commits(db: Database, conn: Conn) -> None:

@@ -114,6 +114,20 @@ def test_everybody_can_see_that_the_schema_is_this_versions(conn: Conn, database
         )
 
 
+@pytest.mark.parametrize("duty", DUTIES)
+def test_no_role_can_shift_the_clock(conn: Conn, database_dsn: str, with_roles: str, duty: str) -> None:
+    """Neither for all, nor for its own session: a worker that could would take what others hold."""
+    with connect(login(conn, database_dsn, with_roles, duty)) as mine:
+        mine.execute("SELECT set_config('agentos.clock_offset', '1 h', false)")
+        row = mine.execute("SELECT abs(extract(epoch FROM agentos.clock() - clock_timestamp()))").fetchone()
+        assert row is not None
+        assert row[0] < 60
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            mine.execute(
+                "CREATE OR REPLACE FUNCTION agentos.clock() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'"
+            )
+
+
 REFUSED = (
     ("worker", tasks.submit("t", "shell", "t", "{}"), "agentos_submitter"),
     ("worker", workers.reclaim(), "agentos_coordinator"),

@@ -62,7 +62,8 @@ class Coordinator:
             lambda: coordinator_readings(self._pulse),
             self._pulse.look,
         )
-        async with HealthServer(self._pulse.live, self._pulse.ready, figures).listening(self.health_port) as port:
+        server = HealthServer(self._pulse.live, self._pulse.ready, figures, self.settings.health_host)
+        async with server.listening(self.health_port) as port:
             log.info("health", port=port, paths=PATHS)
             ticking = asyncio.create_task(self._pulse.tick())
             try:

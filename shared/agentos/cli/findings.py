@@ -84,8 +84,11 @@ _TEXTS: dict[str, tuple[Say, Say]] = {
         lambda d: f"ALTER SYSTEM SET {d['setting']} = on; SELECT pg_reload_conf()",
     ),
     "clock_shifted": (
-        lambda d: f"agentos.clock_offset is {d['offset']}: leases expire by a shifted clock; it is for tests",
-        lambda _: "ALTER DATABASE … RESET agentos.clock_offset (and the role's, if it has one)",
+        lambda d: f"agentos.clock() is shifted by {d['offset_s']:+} s, as tests do: leases expire by it",
+        lambda _: (
+            "CREATE OR REPLACE FUNCTION agentos.clock() RETURNS timestamptz LANGUAGE sql VOLATILE "
+            "AS 'SELECT clock_timestamp()'"
+        ),
     ),
     "old_transaction": (
         lambda d: (

@@ -6,7 +6,9 @@ verdict then. What it says of a loop that runs is why the process lives or is no
 
 import asyncio
 import contextlib
+import errno
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -77,20 +79,26 @@ class SchemaLook:
 
 @dataclass(frozen=True, slots=True)
 class HealthServer:
-    """`live`: no means restart me. `ready`: no means send me nothing. `figures`: what /metrics tells."""
+    """`live`: no means restart me. `ready`: no means send me nothing. `figures`: what /metrics tells. `host`: the
+    address to listen on; None: all of this host, of IPv4 and IPv6, since probes come from outside the container.
+    """
 
     live: Callable[[], Verdict]
     ready: Callable[[], Awaitable[Verdict]]
     figures: Figures
-    host: str = "0.0.0.0"  # noqa: S104  probes come from outside the container
+    host: str | None = None
 
     @contextlib.asynccontextmanager
     async def listening(self, port: int) -> AsyncIterator[int]:
-        """Serve on `port` (0: any) for the block; yields the port. Raises ConfigInvalid: if it is taken."""
+        """Serve on `port` (0: any) for the block; yields the port. Raises ConfigInvalid: if it is taken, or the host is
+        no address of this one.
+        """
         try:
-            server = await asyncio.start_server(self._answer, self.host, port)
+            server = await asyncio.start_server(self._answer, sock=_listen(self.host, port))
         except OSError as exc:
-            raise ConfigInvalid(f"--health-port {port}: {exc.strerror}", hint="choose a free port") from exc
+            where = f"--health-port {port}" + (f", AGENTOS_HEALTH_HOST {self.host}" if self.host else "")
+            hint = "choose a free port" if exc.errno == errno.EADDRINUSE else "name an address of this host, or none"
+            raise ConfigInvalid(f"{where}: {exc.strerror or exc}", hint=hint) from exc
         async with server:
             yield server.sockets[0].getsockname()[1]
 
@@ -124,3 +132,16 @@ class HealthServer:
         else:
             return "404 Not Found", JSON_TYPE, Verdict(("ask /livez, /readyz or /metrics",)).body()
         return "200 OK" if verdict.ok else "503 Service Unavailable", JSON_TYPE, verdict.body()
+
+
+def _listen(host: str | None, port: int) -> socket.socket:
+    """One socket, so that 0 picks one port. Raises OSError."""
+    if host in (None, "::") and socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is there and switched off
+                raise
+    if host is None:
+        return socket.create_server(("0.0.0.0", port))  # noqa: S104  as above
+    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -15,7 +15,7 @@ DEFAULT = "agentos"
 VARIABLE = "AGENTOS_SCHEMA"
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
-_WRITTEN = re.compile(r"\bagentos(?=\.(?!clock_offset)|'|;|_wake)")
+_WRITTEN = re.compile(r"\bagentos(?=\.|'|;|_wake)")
 """Where a text names the schema: before a dot, in quotes, in CREATE SCHEMA, in the channel's name; not in messages."""
 
 

@@ -173,6 +173,8 @@ class Settings(BaseSettings):
 
     health_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     """Port of /livez, /readyz and /metrics of a worker or coordinator; 0 picks one and logs it. Default: none."""
+    health_host: str | None = None
+    """Address that the health port listens on. Default: all of this host, of IPv4 and IPv6."""
 
     log_format: LogFormat = "auto"
     """`json`, `console`, or `auto`: console on a terminal, JSON elsewhere."""

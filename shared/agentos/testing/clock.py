@@ -12,8 +12,8 @@ from agentos.store.schema import schema
 class Clock:
     """Moves the clock of one database for *everybody*: open connections, pools and other processes.
 
-    The engine reads the time in one function, and that is replaced in the test's database. (`agentos.clock_offset`, the
-    way without a change of the schema, reaches new sessions only.) A statement already running keeps the former clock.
+    The engine reads the time in one function, and that is replaced in the test's database, which takes the owner of the
+    schema. A statement already running keeps the former clock.
     """
 
     dsn: str

@@ -52,6 +52,8 @@ async def serve_health(worker: "Worker") -> AsyncIterator[None]:
         return
     look = SchemaLook()
     figures = Figures((*names.PROCESS, *names.WORKER), lambda: worker_readings(worker))
-    async with HealthServer(lambda: live(worker), lambda: ready(worker, look), figures).listening(port) as listening:
+    host = worker.options.settings.health_host
+    server = HealthServer(lambda: live(worker), lambda: ready(worker, look), figures, host)
+    async with server.listening(port) as listening:
         log.info("health", port=listening, paths=PATHS)
         yield
