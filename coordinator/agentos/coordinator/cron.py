@@ -8,8 +8,8 @@ from agentos.core.calendar import schedule
 from agentos.core.logs import get_logger
 from agentos.store.calls import cron, workers
 from agentos.store.calls.cron import CronRow
-from agentos.store.connect import AsyncDatabase
 from agentos.store.errors import AgentOSError, DatabaseError
+from agentos.store.run import AsyncRunner
 
 log = get_logger(__name__)
 
@@ -40,7 +40,7 @@ def firing(entry: CronRow) -> Firing:
     return Firing(tuple(chosen), len(came) - len(chosen), when.after(entry.now))
 
 
-async def fire(db: AsyncDatabase) -> int:
+async def fire(db: AsyncRunner) -> int:
     """Fire what is due. An entry that cannot be fired keeps none of the others waiting. Returns how many tasks."""
     made = 0
     for entry in await db.run(cron.list_cron(due=True)):
@@ -53,7 +53,7 @@ async def fire(db: AsyncDatabase) -> int:
     return made
 
 
-async def _fire_one(db: AsyncDatabase, entry: CronRow) -> int:
+async def _fire_one(db: AsyncRunner, entry: CronRow) -> int:
     found = await asyncio.to_thread(firing, entry)  # thousands of missed times take a while
     made = await db.run(cron.fire_cron(entry, found.instants, found.skipped, found.next_at))
     if made is None:

@@ -13,6 +13,7 @@ from agentos.store.calls.workers import Reclaimed
 from agentos.store.connect import AsyncDatabase
 from agentos.store.counts import counts
 from agentos.store.errors import DatabaseBusy
+from agentos.store.run import AsyncRunner
 from agentos.store.settings import Settings
 
 log = get_logger(__name__)
@@ -106,7 +107,7 @@ class Reclaim:
 
     skipped: frozenset[int] = field(default_factory=frozenset)
 
-    async def sweep(self, db: AsyncDatabase) -> list[Reclaimed]:
+    async def sweep(self, db: AsyncRunner) -> list[Reclaimed]:
         """One sweep: all that can be taken, then what two sweeps in a row had to skip."""
         taken: list[Reclaimed] = []
         while batch := await db.run(workers.reclaim(RECLAIM_LIMIT)):
@@ -123,7 +124,7 @@ class Reclaim:
         return taken
 
 
-async def _insist(db: AsyncDatabase, item_ids: frozenset[int]) -> tuple[Reclaimed, ...]:
+async def _insist(db: AsyncRunner, item_ids: frozenset[int]) -> tuple[Reclaimed, ...]:
     """Wait for the locks instead of skipping them; when that fails, say who keeps them."""
     try:
         return await db.run(coordinator.reclaim_blocked(sorted(item_ids), BLOCKED_WAIT_S, limit=RECLAIM_LIMIT))
@@ -149,13 +150,13 @@ def _tell(taken: list[Reclaimed]) -> None:
             log.warning("item quarantined", task_id=lease.task_id, item_id=lease.item_id, crashes=lease.crashes)
 
 
-async def _wake_for(db: AsyncDatabase, taken: list[Reclaimed]) -> None:
+async def _wake_for(db: AsyncRunner, taken: list[Reclaimed]) -> None:
     if ready := [lease.item_id for lease in taken if not lease.quarantined]:
         queues = await db.run(coordinator.queues_of(ready))
         await db.run(workers.wake(queues))
 
 
-async def promote(db: AsyncDatabase) -> tuple[str, ...]:
+async def promote(db: AsyncRunner) -> tuple[str, ...]:
     """Ready everything that is due. Returns the queues that got some."""
     queues: set[str] = set()
     while batch := await db.run(workers.promote(PROMOTE_LIMIT)):
@@ -164,7 +165,7 @@ async def promote(db: AsyncDatabase) -> tuple[str, ...]:
     return tuple(sorted(queues))
 
 
-async def expire(db: AsyncDatabase) -> int:
+async def expire(db: AsyncRunner) -> int:
     """End what has passed its deadline. Returns how many tasks."""
     if expired := await db.run(tasks.expire_tasks()):
         log.warning("tasks failed at their deadline", count=expired)
@@ -184,7 +185,7 @@ class Repair:
         return self.at.repaired
 
 
-async def repair(db: AsyncDatabase) -> int:
+async def repair(db: AsyncRunner) -> int:
     """All of them at once. Returns how many."""
     repaired = await db.run(workers.repair())
     _tell_repaired(repaired)
@@ -196,7 +197,7 @@ def _tell_repaired(count: int) -> None:
         log.warning("tasks repaired", count=count)
 
 
-async def tidy(db: AsyncDatabase) -> None:
+async def tidy(db: AsyncRunner) -> None:
     """Forget workers that are long gone and parts nobody refers to; end waits that are over and that nobody ended."""
     await db.run(workers.forget_workers())
     await db.run(blobs.collect_blobs())
@@ -205,7 +206,7 @@ async def tidy(db: AsyncDatabase) -> None:
         await db.run(workers.wake(await db.run(coordinator.queues_of(woken))))
 
 
-async def ensure_partitions(db: AsyncDatabase) -> int:
+async def ensure_partitions(db: AsyncRunner) -> int:
     """Make the day partitions of the next week. Returns how many were new."""
     if made := await db.run(workers.ensure_partitions()):
         log.info("partitions made", count=made)

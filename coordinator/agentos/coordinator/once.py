@@ -6,6 +6,7 @@ from agentos.coordinator import cron, stuck
 from agentos.coordinator.duties import Reclaim, ensure_partitions, expire, promote, repair, tidy
 from agentos.store.calls import statistics
 from agentos.store.connect import AsyncDatabase, open_target
+from agentos.store.run import AsyncRunner
 from agentos.store.settings import Settings
 
 
@@ -31,16 +32,21 @@ async def sweep_once(settings: Settings, *, may_migrate: bool = False) -> Swept:
     """Do every duty once, whoever leads. Raises DatabaseUnavailable, SchemaMissing and their neighbours."""
     db = await AsyncDatabase.open(open_target(settings, may_migrate=may_migrate).dsn, max_size=1)
     try:
-        taken = await Reclaim().sweep(db)
-        await expire(db)
-        await cron.fire(db)
-        await tidy(db)
-        swept = Swept(
-            reclaimed=len(taken), quarantined=sum(lease.quarantined for lease in taken), queues=await promote(db),
-            repaired=await repair(db), partitions=await ensure_partitions(db),
-        )  # fmt: skip
-        await db.run(statistics.take_statistics(0))
-        await stuck.look(db, settings)
-        return swept
+        return await sweep(db, settings)
     finally:
         await db.close()
+
+
+async def sweep(db: AsyncRunner, settings: Settings) -> Swept:
+    """The same on a connection that is open."""
+    taken = await Reclaim().sweep(db)
+    await expire(db)
+    await cron.fire(db)
+    await tidy(db)
+    swept = Swept(
+        reclaimed=len(taken), quarantined=sum(lease.quarantined for lease in taken), queues=await promote(db),
+        repaired=await repair(db), partitions=await ensure_partitions(db),
+    )  # fmt: skip
+    await db.run(statistics.take_statistics(0))
+    await stuck.look(db, settings)
+    return swept

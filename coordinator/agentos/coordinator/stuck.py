@@ -3,7 +3,7 @@
 from agentos.core.logs import get_logger
 from agentos.store.calls import stuck
 from agentos.store.calls.stuck import Change
-from agentos.store.connect import AsyncDatabase
+from agentos.store.run import AsyncRunner
 from agentos.store.settings import Settings
 
 log = get_logger(__name__)
@@ -15,7 +15,7 @@ _FIXES = {
 }
 
 
-async def look(db: AsyncDatabase, settings: Settings) -> tuple[Change, ...]:
+async def look(db: AsyncRunner, settings: Settings) -> tuple[Change, ...]:
     """One look. What is found twice, half an interval apart at least, is told; what is over is told once more."""
     changes = await db.run(stuck.look_for_stuck(settings.silent_s, settings.stuck_s / 2))
     for reason, fix in _FIXES.items():

@@ -3,23 +3,31 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 
-from agentos.coordinator.once import sweep_once
+from agentos.coordinator.once import sweep
 from agentos.core.app import App
 from agentos.core.process import host
 from agentos.store.calls import coordinator, flow, workers
-from agentos.store.connect import AsyncDatabase, Database, Target, connect
-from agentos.store.run import Call
+from agentos.store.connect import Database, Target
+from agentos.store.run import AsyncRunner, Call
 from agentos.store.schema import in_schema
 from agentos.store.settings import Settings, load_settings
 from agentos.testing.clock import Clock
-from agentos.testing.crash import CrashPoint, CrashPointNotReached, Saboteur, armed
+from agentos.testing.crash import COMMIT, CrashPoint, CrashPointNotReached, Saboteur, armed
 from agentos.testing.fork import Ended, in_child
 from agentos.worker.options import Options, reference_to
 from agentos.worker.process import Worker
 
+T = TypeVar("T")
+
 LOOK_S = 0.005
+WORKERS_OWN = frozenset({
+    "ask", "ask_doubt", "cache_abandon", "cache_begin", "cache_discard", "cache_finish", "claim", "commit_checkpoint",
+    "commit_parted", "complete", "expand", "fail", "hold_fence", "keep_verdict", "ledger_begin", "ledger_finish",
+    "ledger_resume", "note_resume", "park_paused", "spawn", "supersede", "tell", COMMIT, "turn", "wait", "write_batch",
+})  # fmt: skip
+"""Calls that no coordinator makes: who is to die at one need not sweep before, on connections that are cold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +79,12 @@ class Pool:
 
     def rows(self, query: LiteralString, *args: Any) -> list[tuple[Any, ...]]:
         """What a query finds now."""
-        with connect(self.dsn) as conn:
+        with self.database.connection() as conn:
             return conn.execute(in_schema(query), args).fetchall()
 
     async def _work(self, app: App, skip_waits: bool, timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
-            await _drain(self._options(app), self.clock, skip_waits=skip_waits)
+            await _drain(self.database, self._options(app), self.clock, skip_waits=skip_waits)
 
     def _drained(self, before: Counter[str], *, killed: bool) -> Drained:
         return Drained(dict(self._ended() - before), self._left(), killed=killed)
@@ -90,10 +98,12 @@ class Pool:
 
     def _die_at(self, point: CrashPoint, app: App, skip_waits: bool, timeout_s: float, must_die: bool) -> bool:
         options = self._options(app)
+        if swept := point.call in WORKERS_OWN:
+            asyncio.run(_sweep(self.database, options))
 
         def victim(tell: Any) -> None:
             Saboteur(point, tell).install()
-            asyncio.run(_drain(options, self.clock, skip_waits=skip_waits))
+            asyncio.run(_drain(self.database, options, self.clock, skip_waits=skip_waits, swept=swept))
 
         ended = in_child(victim, timeout_s=timeout_s)
         if not ended.killed and (must_die or ended.code):
@@ -123,25 +133,40 @@ def _not_reached(point: CrashPoint, ended: Ended) -> CrashPointNotReached:
     )
 
 
-async def _drain(options: Options, clock: Clock, *, skip_waits: bool) -> None:
-    db = await AsyncDatabase.open(options.settings.dsn or "", max_size=1)
-    try:
-        while True:
-            await sweep_once(options.settings)
-            for solo in (False, True):
-                await _work(db, options, solo=solo)
-            if await _is_ready(db, options, solo=None):
-                continue
-            due_s = await db.run(coordinator.next_due_s())
-            if due_s is None or (due_s > 0 and not skip_waits):
-                return
-            if due_s > 0:
-                clock.advance(due_s + LOOK_S)
-    finally:
-        await db.close()
+@dataclass(frozen=True, slots=True)
+class _InThreads:
+    """The process's own database, awaited: its connections are warm, where each sweep's own would plan all anew."""
+
+    database: Database
+
+    async def run(self, call: Call[T]) -> T:
+        return await asyncio.to_thread(self.database.run, call)
 
 
-async def _work(db: AsyncDatabase, options: Options, *, solo: bool) -> None:
+async def _sweep(database: Database, options: Options) -> None:
+    await sweep(_InThreads(database), options.settings)
+
+
+async def _drain(
+    database: Database, options: Options, clock: Clock, *, skip_waits: bool, swept: bool = False
+) -> None:  # fmt: skip
+    db = _InThreads(database)
+    while True:
+        if not swept:
+            await _sweep(database, options)
+        swept = False
+        for solo in (False, True):
+            await _work(db, options, solo=solo)
+        if await _is_ready(db, options, solo=None):
+            continue
+        due_s = await db.run(coordinator.next_due_s())
+        if due_s is None or (due_s > 0 and not skip_waits):
+            return
+        if due_s > 0:
+            clock.advance(due_s + LOOK_S)
+
+
+async def _work(db: AsyncRunner, options: Options, *, solo: bool) -> None:
     """A worker until there is nothing for it; `solo`: the one of items that crashed, one at a time."""
     if not await _is_ready(db, options, solo=solo):
         return
@@ -155,7 +180,7 @@ async def _work(db: AsyncDatabase, options: Options, *, solo: bool) -> None:
         await running
 
 
-async def _is_busy(db: AsyncDatabase, options: Options, worker: Worker) -> bool:
+async def _is_busy(db: AsyncRunner, options: Options, worker: Worker) -> bool:
     """What it has claimed counts as soon as that is committed: it may not have read the reply."""
     if worker.held or await _is_ready(db, options, solo=worker.options.solo):
         return True
@@ -166,7 +191,7 @@ def _target(settings: Settings) -> Target:
     return Target(settings.dsn or "", embedded=False)
 
 
-async def _is_ready(db: AsyncDatabase, options: Options, *, solo: bool | None) -> bool:
+async def _is_ready(db: AsyncRunner, options: Options, *, solo: bool | None) -> bool:
     lanes = (await db.run(flow.served_lanes(options.queues, *options.served))).lanes
     served = [sign * each.lane for sign in _signs(solo=solo) for each in lanes]
     return await db.run(ready_in(served))
