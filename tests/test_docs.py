@@ -34,6 +34,7 @@ from agentos.core.task import TaskManager
 from agentos.store import codec
 from agentos.store.calls import budgets
 from agentos.store.calls.cron import run_cron
+from agentos.store.calls.timeline import findings
 from agentos.store.connect import connect
 from agentos.store.run import drive
 from agentos.store.settings import Settings, load_settings
@@ -176,6 +177,15 @@ def waits(page: Played) -> None:
     assert handle.result(0) == {
         "checked": ["stock is fine", "address is fine"], "way": "sea", "paid": {"by": "card"},
     }  # fmt: skip
+    begun = {kind: page.app.submit(kind) for kind in ("wrong", "right")}
+    for handle in begun.values():
+        page.drain()
+        handle.signal("go", "gone")
+    page.drain()
+    assert (begun["right"].result(0), begun["wrong"].status()) == ("gone", "waiting")
+    told = {each.data["task_id"] for each in page.pool.database.run(findings()) if each.finding == "waits_again"}
+    assert told == {begun["wrong"].task_id}
+    begun["wrong"].cancel()
 
 
 def sealing(page: Played) -> None:

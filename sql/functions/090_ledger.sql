@@ -120,11 +120,13 @@ RETURNS integer LANGUAGE sql AS $$
     HAVING max(l.ordinal) < p_resumed AND NOT bool_or(l.ledger_key = p_key)
 $$;
 
--- What an item recorded from this checkpoint on without a key, for whoever resumes: does the program still make these calls?
+-- What an item recorded from this checkpoint on without a key, for whoever resumes: does the program still make these calls,
+-- and does it come to the waits that are over?
 CREATE FUNCTION agentos.ledger_recorded(p_item bigint, p_ordinal integer)
 RETURNS TABLE (key text, ordinal integer, "position" integer, tool_name text, arguments text, state text) LANGUAGE sql AS $$
     SELECT l.ledger_key, l.ordinal, l.position, l.tool_name, left(l.arguments::text, 400), l.state FROM agentos.tool_ledger l
-     WHERE l.item_id = p_item AND l.ordinal >= p_ordinal AND l.call_key IS NULL AND l.tool_name NOT LIKE '@%'
+     WHERE l.item_id = p_item AND l.ordinal >= p_ordinal AND l.call_key IS NULL
+       AND (l.tool_name NOT LIKE '@%' OR l.state = 'finished' AND l.tool_name <> '@spawn')
 $$;
 
 CREATE FUNCTION agentos.ledger_history(p_task text, p_limit integer)

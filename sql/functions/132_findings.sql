@@ -81,6 +81,33 @@ LANGUAGE sql AS $$
      WHERE r.at < agentos.clock() - interval '5 min' AND agentos.is_led('coordinator')
 $$;
 
+-- Items that come back and get no further: put off, for their content cannot be opened where they ran; or parked again for
+-- what was over before, with the same snapshot: the handler checkpoints anew before it comes to its wait. A sleep may be
+-- meant so (somebody polls), and is told of at the fourth time. Of each at most 1000 items are looked at.
+CREATE FUNCTION agentos.circle_findings() RETURNS TABLE (finding text, data json) LANGUAGE sql AS $$
+    SELECT 'put_off', json_build_object('items', count(*), 'task_id', max(w.task_id), 'error', max(e.data ->> 'message'),
+               'fix', max(e.data ->> 'fix'))
+      FROM (SELECT s.item_id FROM agentos.scheduled s WHERE s.attempt > 0 ORDER BY s.run_at LIMIT 1000) s
+      JOIN agentos.work_items w USING (item_id)
+      JOIN LATERAL (SELECT x.event, x.data FROM agentos.events x WHERE x.task_id = w.task_id AND x.item_id = w.item_id
+                     ORDER BY x.xact DESC, x.seq DESC LIMIT 1) e ON e.event = 'put_off'
+    HAVING count(*) > 0
+    UNION ALL
+    (SELECT 'waits_again', json_build_object('task_id', k.task_id, 'item_id', k.item_id, 'wait', substr(n.tool_name, 2),
+               'arguments', left(n.arguments::text, 200), 'times', l.times)
+      FROM (SELECT * FROM agentos.waiting x WHERE x.attempt > 1 ORDER BY x.item_id LIMIT 1000) k
+      JOIN agentos.waits v USING (item_id) JOIN agentos.tool_ledger n USING (ledger_key)
+      JOIN agentos.checkpoints c ON c.item_id = k.item_id AND c.ordinal = n.ordinal AND c.superseded_at IS NULL
+     CROSS JOIN LATERAL (
+           SELECT count(*)::integer AS times FROM agentos.tool_ledger o
+             JOIN agentos.checkpoints b ON b.item_id = o.item_id AND b.ordinal = o.ordinal
+              AND b.snapshot_sha256 = c.snapshot_sha256 AND b.superseded_at IS NULL
+            WHERE o.item_id = k.item_id AND o.tool_name = n.tool_name AND o.ordinal < n.ordinal
+              AND o.state = 'finished' AND o.replays = 0
+              AND (o.tool_name = '@sleep' OR o.arguments::text = n.arguments::text)) l
+     WHERE l.times >= CASE n.tool_name WHEN '@sleep' THEN 4 ELSE 1 END ORDER BY k.item_id LIMIT 20)
+$$;
+
 -- Everything. A transaction is old after p_old_s seconds, an attempt silent after p_silent_s.
 CREATE FUNCTION agentos.findings(p_old_s float8, p_silent_s float8 DEFAULT 3600) RETURNS TABLE (finding text, data text) LANGUAGE sql AS $$
     SELECT f.finding, f.data::text FROM (
@@ -89,6 +116,7 @@ CREATE FUNCTION agentos.findings(p_old_s float8, p_silent_s float8 DEFAULT 3600)
         UNION ALL SELECT * FROM agentos.cron_findings()
         UNION ALL SELECT * FROM agentos.work_findings()
         UNION ALL SELECT * FROM agentos.flow_findings()
+        UNION ALL SELECT * FROM agentos.circle_findings()
         UNION ALL SELECT * FROM agentos.retention_findings()
         UNION ALL SELECT * FROM agentos.vacuum_findings()
         UNION ALL SELECT * FROM agentos.fleet_findings()

@@ -224,6 +224,17 @@ _TEXTS: dict[str, tuple[Say, Say]] = {
         lambda d: f"{d['items']} item(s) failed for good within a day, such as one of {d['task_id']}",
         lambda d: f"agentos tasks --status failed; {_look(d)}; mended: agentos retry {quote(d['task_id'])}",
     ),
+    "put_off": (
+        lambda d: f"{d['items']} item(s) are put off again and again, such as one of {d['task_id']}: {d['error']}",
+        lambda d: f"{d['fix'] or 'give the workers the codec and its keys'} ({_look(d)})",
+    ),
+    "waits_again": (
+        lambda d: (
+            f"{d['task_id']} waits for {d['wait']} {compact(d['arguments'], 80)}, which was over {d['times']} time(s) "
+            "before: its handler checkpoints the same snapshot again before it comes to its wait"
+        ),
+        lambda d: f"checkpoint only `if ctx.snapshot is None`, or after the wait (docs/waits.md); {_look(d)}",
+    ),
     "queue_paused": (
         lambda d: f"queue {d['queue']} was paused by {d['by'] or 'somebody'} {duration(d['paused_s'])} ago",
         lambda d: f"if nobody needs that any more: agentos queue resume {quote(d['queue'])}",

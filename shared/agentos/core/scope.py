@@ -23,6 +23,7 @@ from agentos.core.identity import tool_identity
 from agentos.core.lease import Lease
 from agentos.core.llm.kept import RequestStore
 from agentos.core.llm.request import ModelRequest
+from agentos.core.logs import get_logger
 from agentos.core.process import host, monotonic
 from agentos.core.tool import Tool, bash
 from agentos.core.transaction import OpenTransaction, open_transaction
@@ -42,6 +43,10 @@ CHECKPOINT_TYPES = (
 )  # fmt: skip
 
 SNAPSHOT_LIMIT = 8 * 1024 * 1024
+OFTEN = 4
+"""Attempts after which a sleep at the same place is worth a word."""
+
+log = get_logger(__name__)
 
 VerifyRow = Callable[[CheckpointRow], PackVerdict]
 VerifyEvidence = Callable[[Sequence[Evidence], str], PackVerdict]
@@ -73,6 +78,7 @@ class ItemScope:
         self.ordinal = 0
         self.resumed_ordinal = 0
         self.resumed_from: int | None = None
+        self._resumed_sha256: str | None = None
         self.rejected: tuple[tuple[int, str], ...] = ()
         self.outputs_of: str | None = None
         """Of a fork: the task whose model outputs answer it, too."""
@@ -115,6 +121,7 @@ class ItemScope:
         self.snapshot = loads(found.row.snapshot_text)
         self.ordinal = self.resumed_ordinal = found.row.ordinal or 0
         self.resumed_from = found.row.sequence_number
+        self._resumed_sha256 = found.row.snapshot_sha256
         told = {"sequence_number": found.row.sequence_number, "rejected": len(found.rejected), "host": host()}
         yield from do(checkpoints.note_resume(self.lease.fence, canonical_text(told)))
 
@@ -134,11 +141,27 @@ class ItemScope:
         began = monotonic()
         committed = yield from commit(new, self.lease, self.lease.fence.worker_id, stored)
         counts.checkpoints.observe(monotonic() - began)
+        self._tell_of_circles(new)
         self.ordinal += 1
         if transaction:
             transaction.ordinals += 1
             transaction.steps.append(new.step_id)
         return committed
+
+    def _tell_of_circles(self, new: NewCheckpoint) -> None:
+        """The same snapshot again, before the wait that is over was asked for: the handler will wait for it anew. Who
+        polls may mean that, so a sleep is told of seldom.
+        """
+        if self.ordinal != self.resumed_ordinal or new.snapshot_sha256 != self._resumed_sha256:
+            return
+        attempt = self.item.attempt
+        for wait in self.program.unread(self.ordinal):
+            if wait.tool_name != "@sleep" or (attempt > OFTEN and attempt & (attempt - 1) == 0):
+                log.warning(
+                    "it waits in a circle: the same snapshot was checkpointed again, before the wait that is over",
+                    reason=f"{wait.tool_name[1:]} {wait.arguments}", attempt=attempt,
+                    fix="checkpoint only `if ctx.snapshot is None`, or after the wait (docs/waits.md)",
+                )  # fmt: skip
 
     def take_back(self, ordinals: int, calls: Counter[tuple[int, str, str]]) -> None:
         """A transaction was rolled back: its checkpoints and unkeyed calls do not count."""
@@ -183,7 +206,10 @@ class ItemScope:
             nth = self._seen[ordinal, name, text]
             if transaction := open_transaction(self):
                 transaction.calls[ordinal, name, text] += 1
-        return tool_identity(self.task_id, self.item.item_id, name, arguments, key=key, ordinal=ordinal, nth=nth)
+        made = tool_identity(self.task_id, self.item.item_id, name, arguments, key=key, ordinal=ordinal, nth=nth)
+        if name.startswith("@"):
+            self.program.asked(made.key)
+        return made
 
     def _tool(self, name: str, policy: ToolPolicy | None, execute: Callable[[ToolCall, Any], Any] | None) -> Tool:
         known = self._tools.get(name)

@@ -11,6 +11,8 @@ from tests.contents import tables_with
 from tests.vault import KEY, OTHER, Vault, vault
 
 from agentos.core.app import App, TaskContext, TaskHandle
+from agentos.core.runner import TaskRunner
+from agentos.core.task import TaskManager
 from agentos.core.worker_pool import LeaseManager
 from agentos.store import codec
 from agentos.store.calls import tasks, timeline
@@ -137,9 +139,30 @@ def test_a_worker_without_the_codec_puts_the_item_off_and_charges_nothing(
     place = "SELECT place, failures, crashes FROM agentos.task_items"
     assert agentos_pool.rows(place) == [("scheduled", 0, 0)]
     assert "put_off" in [event.event for event in agentos_pool.database.run(timeline.task_events(handle.task_id))]
+    (found,) = [each.data for each in agentos_pool.database.run(timeline.findings()) if each.finding == "put_off"]
+    assert (found["items"], found["task_id"]) == (1, handle.task_id)
+    assert "vault-1" in found["error"]
     monkeypatch.setattr(codec, "_codecs", None)
     agentos_pool.drain(agent(agentos_pool, vault), skip_waits=True)
     assert handle.result(0) == SECRET
+    assert "put_off" not in {each.finding for each in agentos_pool.database.run(timeline.findings())}
+
+
+def test_a_runner_that_meets_sealed_content_in_a_running_item_gives_it_back_and_charges_nothing(
+    agentos_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TaskManager().create_task("a title", task_id="t", items=[{"kind": "shell", "payload": {"command": "true"}}])
+
+    def sealed(*_: object) -> None:
+        raise ContentSealed("what it reads is sealed by vault-1", hint="give this process its key")
+
+    runner = TaskRunner()
+    monkeypatch.setattr(runner, "_execute_single_work_item", sealed)
+    with pytest.raises(ContentSealed):
+        runner.run_task("t")
+    place = "SELECT place, attempt, failures, crashes FROM agentos.task_items"
+    assert agentos_pool.rows(place) == [("ready", 1, 0, 0)]
+    assert TaskRunner().run_task("t").completed
 
 
 @pytest.mark.parametrize("when", CRASH_TIMES)

@@ -36,6 +36,17 @@ class Program:
         """What earlier attempts recorded since the checkpoint that this one resumed from."""
         self._recorded = {each.key: each for each in recorded}
 
+    def asked(self, key: str) -> None:
+        """The program has come to this call."""
+        self._asked.add(key)
+
+    def unread(self, ordinal: int) -> list[RecordedCall]:
+        """Waits that are over, recorded after this checkpoint, to which the program has not come."""
+        return [
+            each for each in self._recorded.values()
+            if each.ordinal == ordinal and each.tool_name.startswith("@") and each.key not in self._asked
+        ]  # fmt: skip
+
     def place(self, call: CallIdentity) -> CallIdentity:
         """The call with its position among those of its checkpoint that are made one after the other."""
         ordinal = call.ordinal or 0

@@ -37,6 +37,7 @@ from agentos.store.connect import Database
 from agentos.store.errors import (
     AgentOSError,
     ConfigInvalid,
+    ContentSealed,
     DatabaseUnavailable,
     InvalidInput,
     LeaseLost,
@@ -176,7 +177,7 @@ class TaskRunner:
                 log.warning("lease lost; another process goes on with the item", key=item.key, error=lost.message)
             except Parked:
                 log.info("parked: it waits for a person", key=item.key)
-            except DatabaseUnavailable:
+            except (DatabaseUnavailable, ContentSealed):  # no fault of the item's: the caller hears of it
                 self._give_back(lease)
                 raise
             except Exception as exc:
