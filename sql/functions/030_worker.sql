@@ -11,14 +11,16 @@ LANGUAGE sql AS $$
 $$;
 
 -- One row updated per process and beat. Zero rows: declared dead. Brings back the held items of cancelled tasks, and of
--- paused ones, and what time it is here: p_clock_skew_ms is what the worker made of that at its last beat.
-CREATE FUNCTION agentos.beat(p_worker bigint, p_loop_lag_ms integer, p_clock_skew_ms integer DEFAULT 0,
+-- paused ones, and what time it is here: p_clock_skew_ms is what the worker made of that at its last beat. p_pid: of this
+-- session, as its login said; another one's means a pooler, and what sessions there are says nothing of who is behind it.
+CREATE FUNCTION agentos.beat(p_worker bigint, p_loop_lag_ms integer, p_clock_skew_ms integer DEFAULT 0, p_pid integer DEFAULT NULL,
                              OUT cancelled bigint[], OUT paused bigint[], OUT server_time timestamptz)
 LANGUAGE plpgsql AS $$
 BEGIN
     server_time := clock_timestamp();
     UPDATE agentos.workers SET beat_at = agentos.clock(), expires_at = agentos.clock() + ttl, loop_lag_ms = p_loop_lag_ms,
-           clock_skew_ms = p_clock_skew_ms
+           clock_skew_ms = p_clock_skew_ms, sessions_since = agentos.sessions_since(),
+           sessions = CASE WHEN p_pid = pg_backend_pid() THEN agentos.process_of(current_setting('application_name')) END
      WHERE worker_id = p_worker AND state IN ('alive', 'draining');
     IF NOT FOUND THEN
         RAISE EXCEPTION 'worker % was declared dead', p_worker

@@ -30,7 +30,7 @@ def test_twenty_beats_come_back_spread_over_a_second(own_server: Callable[..., E
             beats = (
                 "SELECT count(*), extract(epoch FROM max(backend_start) - min(backend_start))::float8,"
                 " count(DISTINCT floor(extract(epoch FROM backend_start) * 10))"
-                " FROM pg_stat_activity WHERE application_name = 'agentos-beat'"
+                " FROM pg_stat_activity WHERE application_name LIKE 'agentos-beat%'"
             )
             until(lambda: (conn.execute(beats).fetchone() or (0,))[0] == FLEET)
             count, spread_s, tenths = conn.execute(beats).fetchone() or (0, 0, 0)

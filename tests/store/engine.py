@@ -177,3 +177,11 @@ def count(conn: psycopg.Connection[Any], table: str) -> int:
     row = conn.execute(f"SELECT count(*) FROM agentos.{table}").fetchone()  # noqa: S608  a name from the tests
     assert row is not None
     return int(row[0])
+
+
+def sessions_of(process: str) -> Call[tuple[int, ...]]:
+    """The pids of a process's sessions, whatever they are called beside its name."""
+    return Call(
+        "SELECT pid FROM pg_stat_activity WHERE agentos.process_of(application_name) = $1::text",
+        (process,), lambda rows: tuple(row["pid"] for row in rows),
+    )  # fmt: skip

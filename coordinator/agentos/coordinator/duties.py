@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from agentos.coordinator import cron, stuck
+from agentos.coordinator.gone import Gone
 from agentos.core.logs import get_logger
 from agentos.core.retention import Policy, Retention
 from agentos.store.calls import blobs, coordinator, statistics, tasks, waits, workers
@@ -88,8 +89,9 @@ def duties(settings: Settings) -> tuple[Duty, ...]:
         did = await retention.round(db, RETENTION_ROUND_S)
         return settings.retention_s if did.done else min(settings.retention_s, RETENTION_REST_S)
 
+    look = () if settings.gone_s == 0 else (Duty("gone", Gone(settings.gone_s, reclaim.sweep).look),)
     return (
-        Duty("reclaim", _reclaim), Duty("promote", _promote), Duty("deadlines", _deadlines), Duty("cron", _cron),
+        *look, Duty("reclaim", _reclaim), Duty("promote", _promote), Duty("deadlines", _deadlines), Duty("cron", _cron),
         Duty("repair", _repair, slow=True), Duty("tidy", _tidy, slow=True), Duty("statistics", _statistics, slow=True),
         Duty("stuck", _stuck, slow=True), Duty("partitions", _partitions, slow=True),
         Duty("retention", _retention, slow=True),

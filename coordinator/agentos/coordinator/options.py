@@ -20,6 +20,7 @@ duties, each a loop of its own, and the variable of its interval (docs/coordinat
   deadlines   AGENTOS_DEADLINES_S (as sweep)    statistics  AGENTOS_STATISTICS_S (10)
   cron        AGENTOS_CRON_S (5)                stuck       AGENTOS_STUCK_S (30)
   retention   AGENTOS_RETENTION_S (600)         partitions  AGENTOS_PARTITIONS_S (3600)
+  gone        AGENTOS_GONE_S (0.6; 0: never): how long a worker's sessions must be gone
 
 examples:
   agentos-coordinator                                  on the embedded database of this user

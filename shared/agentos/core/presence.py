@@ -32,6 +32,9 @@ log = get_logger(__name__)
 TRUST = 2 / 3
 """Share of the TTL without a beat after which nothing new is started."""
 
+AT_FIRST_S = 0.2
+"""The longest pause before the first try to beat again."""
+
 
 def package_version() -> str:
     """The installed version of agentos-pool."""
@@ -58,6 +61,8 @@ class Heartbeat:
     worker_id: int
     beat_s: float
     ttl_s: float
+    gone_s: float = 0.0
+    """For how long its sessions may be gone before its leases are taken; 0: for any time."""
     lag_ms: Callable[[], int] = lambda: 0
     on_cancelled: Callable[[frozenset[int]], None] = _ignore_items
     on_paused: Callable[[frozenset[int]], None] = _ignore_items
@@ -66,6 +71,7 @@ class Heartbeat:
     clock_skew_s: float = 0.0
     """The database's clock minus this host's, give or take half a beat's round trip."""
     _alive_since: float = field(default_factory=monotonic)
+    _lost_at: float | None = None
     _dead: bool = False
     _vigil: Vigil = field(default_factory=Vigil)
     _thread: threading.Thread | None = None
@@ -90,7 +96,13 @@ class Heartbeat:
     @property
     def trusted(self) -> bool:
         """Whether a side effect may be started now."""
-        return not self._dead and self.age_s < self.ttl_s * TRUST
+        return not self._dead and self.age_s < self.ttl_s * TRUST and not self._alone
+
+    @property
+    def _alone(self) -> bool:
+        """Whether the server may take this process for gone: it has lost the beat's session, and made no other yet."""
+        lost_at = self._lost_at
+        return self.gone_s > 0 and lost_at is not None and monotonic() - lost_at >= self.gone_s
 
     @property
     def dead(self) -> bool:
@@ -113,8 +125,10 @@ class Heartbeat:
                     return
                 except (AgentOSError, psycopg.Error, OSError) as exc:  # whatever it is, the next beat may get through
                     log.warning("beat failed", error=str(exc).splitlines()[0], age_s=round(self.age_s, 1))
-                    # Full jitter: a fleet whose server comes back must not do so in one moment.
-                    vigil.ended.wait(random.uniform(0, min(self.beat_s, 1.0)))
+                    # Full jitter: a fleet whose server comes back must not do so in one moment. Less at first: the
+                    # session alone may have ended, and a process without any is soon taken for gone.
+                    first, self._lost_at = self._lost_at is None, self._lost_at or monotonic()
+                    vigil.ended.wait(random.uniform(0, min(self.beat_s, AT_FIRST_S if first else 1.0)))
 
     def _beat_on(self, conn: psycopg.Connection[Any]) -> None:
         self._beat(OnConnection(conn))
@@ -127,9 +141,10 @@ class Heartbeat:
 
     def _beat(self, db: OnConnection) -> None:
         sent, asked_at = monotonic(), time.time()
-        told = db.run(workers.beat(self.worker_id, self.lag_ms(), round(self.clock_skew_s * 1000)))
+        pid = db.conn.pgconn.backend_pid
+        told = db.run(workers.beat(self.worker_id, self.lag_ms(), round(self.clock_skew_s * 1000), pid))
         self.clock_skew_s = told.server_time.timestamp() - (asked_at + time.time()) / 2
-        self._alive_since = sent
+        self._alive_since, self._lost_at = sent, None
         if told.cancelled:
             self.on_cancelled(told.cancelled)
         if told.paused:
@@ -160,7 +175,7 @@ class Presence:
         self.epoch = 0
         self.label = label or f"{role}-{host()}-{os.getpid()}"
         self.ttl_s = settings.ttl_s
-        self.heartbeat = Heartbeat(db.dsn, self.worker_id, settings.beat_s, settings.ttl_s)
+        self.heartbeat = Heartbeat(db.dsn, self.worker_id, settings.beat_s, settings.ttl_s, settings.gone_s)
         self._db = db
         self._role = role
         self._serves = json.dumps(

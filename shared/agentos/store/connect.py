@@ -22,6 +22,7 @@ from agentos.store.errors import ConfigInvalid, DatabaseUnavailable
 from agentos.store.migrate import check_schema, migrate
 from agentos.store.redact import redact
 from agentos.store.run import Call, arun_call, raise_mapped, run_call
+from agentos.store.sessions import application_name
 from agentos.store.settings import Settings, load_settings
 from agentos.store.writer import Writer
 
@@ -83,7 +84,7 @@ def _options(dsn: str, application: str) -> dict[str, Any]:
             f"the DSN cannot be read: {redact(str(exc))}",
             hint="write AGENTOS_DSN (or --dsn) as postgresql://user:password@host:5432/database",
         ) from exc
-    return {"autocommit": True, "application_name": application, **PATIENCE, **secure}
+    return {"autocommit": True, "application_name": application_name(application, dsn), **PATIENCE, **secure}
 
 
 def _fix(exc: psycopg.OperationalError) -> str:
@@ -284,7 +285,8 @@ class AsyncDatabase:
         try:
             pool = await asyncpg.create_pool(
                 min_size=1, max_size=max_size, timeout=CONNECT_TIMEOUT_S, command_timeout=60,
-                max_inactive_connection_lifetime=0, server_settings={"application_name": APPLICATION}, reset=_keep,
+                max_inactive_connection_lifetime=0, reset=_keep,
+                server_settings={"application_name": application_name(APPLICATION, dsn)},
                 **transport.for_asyncpg(dsn),
             )  # fmt: skip
         except CONNECTING as exc:
@@ -328,7 +330,8 @@ class AsyncDatabase:
         inside a transaction the session stays the same."""
         pool: asyncpg.Pool[Any] = asyncpg.create_pool(
             min_size=0, max_size=LENT, timeout=CONNECT_TIMEOUT_S, command_timeout=60,
-            max_inactive_connection_lifetime=60, server_settings={"application_name": APPLICATION},
+            max_inactive_connection_lifetime=60,
+            server_settings={"application_name": application_name(APPLICATION, self.dsn)},
             statement_cache_size=0 if self.pooled else 100, **transport.for_asyncpg(self.dsn),
         )  # fmt: skip
         return pool

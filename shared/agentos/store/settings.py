@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     third of `ttl_s` where that is less."""
     sweep_s: Seconds = 1.0
     """Seconds between two looks of the coordinator for workers that stopped beating."""
+    gone_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0.6
+    """Seconds that all sessions of a worker must be gone from the server before the coordinator takes its leases back,
+    though its TTL has not ended; 0: only the TTL counts."""
     promote_s: Seconds = Field(default_factory=lambda known: float(known["sweep_s"]))
     """Seconds between two looks for due items, besides those when one is due. Default: as `sweep_s`."""
     deadlines_s: Seconds = Field(default_factory=lambda known: float(known["sweep_s"]))

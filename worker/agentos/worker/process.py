@@ -126,7 +126,10 @@ class Worker:
         self.held.changed.set()
 
     def _noticed(self, queues: Notices) -> None:
-        """There is new work, maybe of a tenant that had none before."""
+        """There is new work, maybe of a tenant that had none before; or some soon."""
+        if workers.GONE in queues:
+            self._prepared_at = 0.0
+            self.wake()
         if not queues or not queues.isdisjoint(self.options.queues):
             self._lanes.woken = True
             self.wake()

@@ -82,14 +82,15 @@ class Told(NamedTuple):
     server_time: datetime
 
 
-def beat(worker_id: int, loop_lag_ms: int, clock_skew_ms: int = 0) -> Call[Told]:
+def beat(worker_id: int, loop_lag_ms: int, clock_skew_ms: int = 0, pid: int | None = None) -> Call[Told]:
     """Stay alive for another TTL. `clock_skew_ms`: the database's clock minus this host's, by the last beat's answer.
+    `pid`: of the session, as the server told it at the login; then the end of all sessions of this process is noticed.
 
     Raises WorkerDead: if it is too late.
     """
     return Call(
-        "SELECT cancelled, paused, server_time FROM agentos.beat($1::bigint, $2::integer, $3::integer)",
-        (worker_id, loop_lag_ms, clock_skew_ms),
+        "SELECT cancelled, paused, server_time FROM agentos.beat($1::bigint, $2::integer, $3::integer, $4::integer)",
+        (worker_id, loop_lag_ms, clock_skew_ms, pid),
         lambda rows: Told(frozenset(rows[0]["cancelled"]), frozenset(rows[0]["paused"]), rows[0]["server_time"]),
     )
 
@@ -139,6 +140,32 @@ def local_workers(host: str) -> Call[tuple[LocalWorker, ...]]:
         "SELECT * FROM agentos.local_workers($1::text)",
         (host,),
         lambda rows: tuple(LocalWorker(**dict(row)) for row in rows),
+    )
+
+
+GONE = "@gone"
+"""Told instead of a queue's name: some worker seems to be gone, and its items will have to run alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoneWorker:
+    """A worker none of whose sessions is there, and its last beat."""
+
+    worker_id: int
+    beat_at: datetime
+
+
+def gone_workers() -> Call[tuple[GoneWorker, ...]]:
+    """Workers that beat on this server as it runs and have no session any more: their process died, most likely."""
+    return Call("SELECT * FROM agentos.gone_workers()", (), lambda rows: tuple(GoneWorker(**dict(row)) for row in rows))
+
+
+def declare_gone(gone: Sequence[GoneWorker]) -> Call[tuple[int, ...]]:
+    """Declare those dead that are still gone and have not beaten since. Returns their ids."""
+    return Call(
+        "SELECT agentos.declare_gone($1::bigint[], $2::timestamptz[]) AS ids",
+        ([each.worker_id for each in gone], [each.beat_at for each in gone]),
+        lambda rows: tuple(rows[0]["ids"]),
     )
 
 

@@ -59,6 +59,16 @@ def _stopped(stage: Stage) -> None:
     stage.run(workers.retire_worker(stage.worker_id, "stopped"))
 
 
+def _without_session(stage: Stage) -> None:
+    """One whose process beat, and has no session any more."""
+    stage.register()
+    stage.damage(
+        "UPDATE agentos.workers SET sessions = name, sessions_since = agentos.sessions_since()"
+        " FROM (SELECT %s::text AS name) n WHERE worker_id = %s", f"gone-{stage.name}", stage.worker_id,
+    )  # fmt: skip
+    stage.kept["gone"] = [each for each in stage.run(workers.gone_workers()) if each.worker_id == stage.worker_id]
+
+
 def _own_kind(stage: Stage) -> None:
     """`claim_one` looks through every lane of its kinds: this one is the stage's alone."""
     stage.run(tasks.submit(stage.task_id, stage.name, "a crash test", "{}", queue=stage.name))
@@ -148,6 +158,11 @@ LIVES = (
         "declare_dead", "a worker whose process is gone",
         lambda stage, db: db.run(workers.declare_dead([stage.worker_id])), lambda stage: _worker(stage)[0], "dead",
         arrange=Stage.register,
+    ),
+    Transition(
+        "declare_gone", "a worker none of whose sessions is left",
+        lambda stage, db: db.run(workers.declare_gone(stage.kept["gone"])), lambda stage: _worker(stage)[0], "dead",
+        arrange=_without_session,
     ),
     Transition(
         "forget_workers", "rows of workers long gone", lambda stage, db: db.run(workers.forget_workers(0.0)), _worker,
