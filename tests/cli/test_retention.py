@@ -1,7 +1,10 @@
 """`agentos retention`, and what the other commands say of a task that was retired."""
 
 import json
+from typing import Any
 
+import psycopg
+import pytest
 from tests.cli.conftest import Command
 from tests.cli.pool import HandWorker
 
@@ -39,3 +42,50 @@ def test_a_retired_task_says_when_it_went_and_how_it_had_ended(agentos: Command,
         assert "was retired at" in json.loads(agentos("show", "task-1", "--json").stdout)["error"]["message"]
     for command in ("retry", "wait", "cancel"):
         assert agentos(command, "task-1").returncode == 5, command
+
+
+def test_what_would_go_is_listed_and_goes_when_it_is_said(
+    agentos: Command, db: Database, conn: psycopg.Connection[Any], clock: Clock
+) -> None:
+    end(db, "task-1", "task-2")
+    db.run(tasks.submit("open", "work", "a title", "{}"))
+    pass_days(db, clock, 31)
+    told = json.loads(agentos("retention", "--json").stdout)
+    assert [(each["what"], each["days"], each["tasks"], each["all"]) for each in told["tasks"]] == [
+        ("tasks", 30, 2, True)
+    ]
+    assert {each["parent"] for each in told["partitions"]} == {"outcomes", "events"}
+    listed = agentos("retention").stdout
+    assert "2 tasks" in listed
+    assert told["partitions"][0]["name"] in listed
+    assert conn.execute("SELECT count(*) FROM agentos.task_records").fetchone() == (3,), "a look takes nothing away"
+    done = agentos("retention", "--apply", "--json")
+    assert done.returncode == 0
+    did = json.loads(done.stdout)
+    assert (did["retired"], sorted(did["partitions"])) == (2, sorted(each["name"] for each in told["partitions"]))
+    assert conn.execute("SELECT task_id FROM agentos.task_records").fetchall() == [("open",)]
+    assert agentos("retention", "--apply").stdout.startswith("retired 0 tasks")
+
+
+def test_a_partition_that_cannot_go_is_told_here_and_by_doctor(
+    agentos: Command, db: Database, clock: Clock, database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pass_days(db, clock, 31)
+    monkeypatch.setenv("AGENTOS_RETENTION_EVENTS_D", "never")
+    with psycopg.connect(database_dsn) as reader:
+        name = db.run(retention.partitions_due(db.run(retention.database_time()), None))[0].name
+        reader.execute(
+            psycopg.sql.SQL("LOCK TABLE agentos.{} IN ROW EXCLUSIVE MODE").format(psycopg.sql.Identifier(name))
+        )
+        done = agentos("retention", "--apply")
+        assert (done.returncode, f"{name} cannot go" in done.stdout) == (1, True)
+    found = json.loads(agentos("doctor", "--json").stdout)["findings"]
+    assert [each["data"]["partition"] for each in found if each["finding"] == "partition_blocked"] == [name]
+    assert agentos("retention", "--apply").returncode == 0
+
+
+def test_records_cannot_outlive_their_task(agentos: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTOS_RETENTION_LEDGER_D", "31")
+    done = agentos("retention")
+    assert done.returncode == 2
+    assert "AGENTOS_RETENTION_LEDGER_D is longer than AGENTOS_RETENTION_TASKS_D (30 days)" in done.stderr

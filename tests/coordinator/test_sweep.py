@@ -71,7 +71,14 @@ def test_one_sweep_says_what_it_did(db: Database, conn: Conn, start: Callable[..
     once = start("--once", "--json")
     assert once.ended() == 0
     report = json.loads(next(line for line in once.lines if line.startswith('{"reclaimed"')))
-    assert report == {"reclaimed": 1, "quarantined": 0, "queues": ["slow"], "repaired": 0, "partitions": 0}
+    assert report == {
+        "reclaimed": 1,
+        "quarantined": 0,
+        "queues": ["slow"],
+        "repaired": 0,
+        "partitions": 0,
+        "retired": 0,
+    }
     assert db.run(workers.promote()) == ()
 
 

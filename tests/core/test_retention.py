@@ -5,13 +5,14 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import psycopg
 import pytest
 from tests.store import engine
+from tests.store.test_roles import login, prefix, with_roles  # noqa: F401  two of them fixtures
 
 from agentos.core import retention
 from agentos.core.retention import Policy, Retention
@@ -211,17 +212,21 @@ def engine_register(worker_id: int, kind: str) -> Call[Any]:
     )
 
 
-async def test_a_login_that_owns_nothing_drops_partitions_too(
-    old: Database, adb: AsyncDatabase, conn: Conn, monkeypatch: pytest.MonkeyPatch
+async def test_a_coordinators_login_that_owns_no_table_drops_partitions_too(
+    old: Database,
+    conn: Conn,
+    database_dsn: str,
+    with_roles: str,  # noqa: F811  the fixture
 ) -> None:
     before = {name for name, _ in partitions(conn)}
-
-    async def as_foreigner(db: AsyncDatabase, partition: calls.DayPartition) -> str | None:
-        return await drop(db, replace(partition, owned=False))
-
-    drop = retention.drop
-    monkeypatch.setattr(retention, "drop", as_foreigner)
-    assert (await whole(adb)).blocked == {}
+    db = await AsyncDatabase.open(login(conn, database_dsn, with_roles, "coordinator"))
+    try:
+        now = await db.run(calls.database_time())
+        due = await db.run(calls.partitions_due(now - timedelta(days=30), now - timedelta(days=14)))
+        assert {each.owned for each in due} == {False}
+        assert (await whole(db)).blocked == {}
+    finally:
+        await db.close()
     assert_only_the_living_are_left(conn, old, before)
 
 

@@ -1,9 +1,10 @@
 """`--once`: every duty once, and what it did."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentos.coordinator import cron, stuck
-from agentos.coordinator.duties import Reclaim, ensure_partitions, expire, promote, repair, tidy
+from agentos.coordinator.duties import RETENTION_ROUND_S, Reclaim, ensure_partitions, expire, promote, repair, tidy
+from agentos.core.retention import Policy, Retention
 from agentos.store.calls import statistics
 from agentos.store.connect import AsyncDatabase, open_target
 from agentos.store.run import AsyncRunner
@@ -19,12 +20,14 @@ class Swept:
     queues: tuple[str, ...]
     repaired: int
     partitions: int
+    retired: int = 0
 
     def __str__(self) -> str:
         return (
             f"reclaimed {self.reclaimed} leases, {self.quarantined} of them quarantined; "
             f"due items readied in {', '.join(self.queues) or 'no queue'}; "
-            f"repaired {self.repaired} tasks; made {self.partitions} partitions"
+            f"repaired {self.repaired} tasks; made {self.partitions} partitions; "
+            f"retired {self.retired} tasks"
         )
 
 
@@ -32,13 +35,15 @@ async def sweep_once(settings: Settings, *, may_migrate: bool = False) -> Swept:
     """Do every duty once, whoever leads. Raises DatabaseUnavailable, SchemaMissing and their neighbours."""
     db = await AsyncDatabase.open(open_target(settings, may_migrate=may_migrate).dsn, max_size=1)
     try:
-        return await sweep(db, settings)
+        swept = await sweep(db, settings)
+        did = await Retention(Policy.of(settings)).round(db, RETENTION_ROUND_S)
+        return replace(swept, retired=did.retired)
     finally:
         await db.close()
 
 
 async def sweep(db: AsyncRunner, settings: Settings) -> Swept:
-    """The same on a connection that is open."""
+    """The same on a connection that is open, but for retention, which needs one more."""
     taken = await Reclaim().sweep(db)
     await expire(db)
     await cron.fire(db)

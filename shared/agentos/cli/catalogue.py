@@ -48,6 +48,7 @@ COMMANDS = (
     Entry("stats", "stats", LOOK, "How much there is to do and was done, by queue and kind."),
     Entry("doctor", "doctor", LOOK, "Look for what is wrong, each with its fix."),
     Entry("purge", "purge", KEEP, "Take a task's content away; what happened stays."),
+    Entry("retention", "retention", KEEP, "What is kept no longer: what would go, or --apply."),
     Entry("crashtest", "crashtest", KEEP, "Kill a worker at every durable point, and check the end."),
     Entry("migrate", "migrate", KEEP, "Bring the schema of the database to this version."),
     Entry("db", "db", KEEP, "Start, stop or look at the embedded database."),
