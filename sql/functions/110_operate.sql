@@ -44,7 +44,8 @@ CREATE FUNCTION agentos.retry_task(p_task text) RETURNS integer LANGUAGE plpgsql
 DECLARE v_status text; v_items bigint[];
 BEGIN
     PERFORM agentos.require_task(p_task);
-    PERFORM agentos.lock_head(p_task);
+    PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = p_task FOR UPDATE;
+    PERFORM 1 FROM agentos.task_records r WHERE r.task_id = p_task FOR SHARE;  -- a task without a head is retired here
     PERFORM agentos.refuse_purged(p_task), agentos.refuse_retired(p_task);
     SELECT t.status INTO v_status FROM agentos.tasks t WHERE t.task_id = p_task;
     IF v_status NOT IN ('failed', 'cancelled') THEN

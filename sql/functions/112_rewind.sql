@@ -89,6 +89,7 @@ CREATE FUNCTION agentos.rewind_task(p_task text, p_seq bigint, p_choices text, p
 DECLARE v_items bigint[]; v_reason text := format('rewound to checkpoint %s by %s', p_seq, p_by);
 BEGIN
     PERFORM agentos.enter_fence(), agentos.require_checkpoint(p_task, p_seq), agentos.lock_head(p_task);
+    PERFORM 1 FROM agentos.task_records r WHERE r.task_id = p_task FOR SHARE;  -- a task without a head is retired here
     PERFORM agentos.hold_still(p_task), agentos.require_checkpoint(p_task, p_seq);
     v_items := ARRAY(SELECT r.item_id FROM agentos.rewound_items(p_task, p_seq) r ORDER BY 1);
     PERFORM agentos.rewind_ledger(p_task, v_items,

@@ -3,7 +3,7 @@
 -- none is left, and lets none come in; DETACH CONCURRENTLY (a statement of its own); `drop_partition` looks once more.
 -- Each is a commit, and who dies at any of them leaves a state that the next round knows and goes on from.
 
--- Day partitions that ended by these times (null: none goes), oldest first. state: attached, sealed, detaching, detached.
+-- Day partitions that ended by these times (null: none goes), and those on their way out, oldest first. state: attached, sealed, detaching, detached.
 -- owned: whether the caller may detach it himself. rows: as the server's statistics have them.
 CREATE FUNCTION agentos.partitions_due(p_outcomes timestamptz, p_events timestamptz)
 RETURNS TABLE (parent text, name text, day date, state text, owned boolean, rows bigint, bytes bigint) LANGUAGE sql STABLE AS $$
@@ -16,9 +16,9 @@ RETURNS TABLE (parent text, name text, day date, state text, owned boolean, rows
       LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
      CROSS JOIN LATERAL (SELECT split_part(c.relname, '_', 1) AS parent, to_date(split_part(c.relname, '_', 2), 'YYYYMMDD') AS day) p
      WHERE c.relnamespace = 'agentos'::regnamespace AND c.relkind = 'r' AND c.relname ~ '^(outcomes|events)_[0-9]{8}$'
-       AND (p.day + 1)::timestamp AT TIME ZONE 'UTC' <= least(agentos.clock() - interval '1 day',
-               CASE p.parent WHEN 'outcomes' THEN p_outcomes ELSE p_events END)
-       AND CASE p.parent WHEN 'outcomes' THEN p_outcomes ELSE p_events END IS NOT NULL
+       AND (i.inhrelid IS NULL OR i.inhdetachpending OR (p.day + 1)::timestamp AT TIME ZONE 'UTC' <= CASE
+               WHEN p.parent = 'outcomes' AND p_outcomes IS NOT NULL THEN least(agentos.clock() - interval '1 day', p_outcomes)
+               WHEN p.parent = 'events' AND p_events IS NOT NULL THEN least(agentos.clock() - interval '1 day', p_events) END)
      ORDER BY p.day, c.relname
 $$;
 
@@ -53,19 +53,20 @@ BEGIN
 END $$;
 
 -- Moves outcomes whose item is there to the kept partition: among the next p_limit after p_after, by item. A move is one
--- step for whoever reads: the row is never in both places or in none. Their heads are locked, as by all that write an
--- outcome again. after: where to go on; null: that was all.
+-- step for whoever reads: the row is never in both places or in none. Their heads and records are locked, as by all
+-- that write an outcome again. after: where to go on; null: that was all.
 CREATE FUNCTION agentos.keep_outcomes(p_name text, p_after bigint, p_limit integer, OUT after bigint, OUT count integer)
 LANGUAGE plpgsql AS $$
-DECLARE v_items bigint[]; v_from timestamptz := agentos.day_began(p_name); v_ok boolean := agentos.enter_fence();
+DECLARE v_items bigint[]; v_tasks text[]; v_from timestamptz := agentos.day_began(p_name); v_ok boolean := agentos.enter_fence();
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('agentos.retention', 0));
     v_items := ARRAY(SELECT o.item_id FROM agentos.outcomes o WHERE NOT o.kept AND o.finished_at >= v_from
                         AND o.finished_at < v_from + interval '24 hours' AND o.item_id > p_after ORDER BY o.item_id LIMIT p_limit);
     after := v_items[p_limit];
     v_items := ARRAY(SELECT w.item_id FROM agentos.work_items w WHERE w.item_id = ANY (v_items));
-    PERFORM agentos.lock_head(t.task_id) FROM (
-        SELECT DISTINCT w.task_id FROM agentos.work_items w WHERE w.item_id = ANY (v_items) ORDER BY 1) t;
+    v_tasks := ARRAY(SELECT DISTINCT w.task_id FROM agentos.work_items w WHERE w.item_id = ANY (v_items) ORDER BY 1);
+    PERFORM 1 FROM agentos.task_heads t WHERE t.task_id = ANY (v_tasks) ORDER BY t.task_id FOR UPDATE;
+    PERFORM 1 FROM agentos.task_records r WHERE r.task_id = ANY (v_tasks) ORDER BY r.task_id FOR NO KEY UPDATE;
     UPDATE agentos.outcomes o SET kept = true WHERE NOT o.kept AND o.finished_at >= v_from
        AND o.finished_at < v_from + interval '24 hours' AND o.item_id = ANY (v_items);
     GET DIAGNOSTICS count = ROW_COUNT;

@@ -1,5 +1,6 @@
 """What retention takes away, and what it must leave: the functions, over both drivers."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ from tests.drivers import Driver
 from tests.store import engine
 from tests.store.test_blob_calls import BODIES, commit
 
-from agentos.store.calls import blobs, checkpoints, forks, ledger, purge, rewind, tasks, timeline, workers
+from agentos.store.calls import blobs, checkpoints, forks, items, ledger, purge, rewind, tasks, timeline, workers
 from agentos.store.calls import retention as calls
 from agentos.store.calls.retention import Kind
 from agentos.store.errors import DatabaseBusy, PartitionRefused, TaskExists, TaskRetired
@@ -305,3 +306,27 @@ def test_a_round_that_leaves_something_is_found(runner: Driver, clock: Clock) ->
     clock.advance(3 * DAY)
     runner.run(calls.note_retention(done=False, blocked={}))
     assert {f.finding for f in runner.run(timeline.findings())} >= {"retention_behind"}
+
+
+def test_a_retry_and_a_retirement_at_once_are_one_after_the_other(runner: Driver, conn: Conn, clock: Clock) -> None:
+    """Whoever is first: the other one finds a task that has gone, or one that lives."""
+    worker = engine.register(runner)
+    for n in range(2):
+        engine.submit(runner, f"task-{n}")
+        (item,) = worker.claim()
+        runner.run(items.fail(worker.fence(item), engine.ERROR, terminal=True))
+    pass_days(runner, clock, 31)
+    before = runner.run(calls.database_time()) - timedelta(days=30)
+    retrying, retiring = runner.session(), runner.session()
+    retrying.begin()
+    retrying.run(tasks.retry_task("task-0"))
+    retiring.begin()
+    assert retiring.run(calls.retire_slice(None, None, before, ("tasks",), 10)).count == 1, "nobody is waited for"
+    with ThreadPoolExecutor(1) as threads:
+        late = threads.submit(retrying.run, tasks.retry_task("task-1"))
+        engine.wait_until_blocked(conn, retrying.pid)
+        retiring.commit()
+        with pytest.raises(TaskRetired):
+            late.result()
+    retrying.rollback()
+    assert retire(runner) == 1
