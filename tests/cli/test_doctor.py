@@ -107,6 +107,17 @@ def test_a_shifted_clock(agentos: Command, db: Database, clock: Clock) -> None:
     assert "clock_shifted" not in findings(db)
 
 
+def test_a_pooler_in_between_is_told_with_what_to_do(
+    agentos: Command, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert '"pooled"' not in agentos("doctor", "--json").stdout
+    monkeypatch.setenv("AGENTOS_POOLER", "transaction")
+    done = agentos("doctor", "--json")
+    found = told(done, "pooled")
+    assert found["severity"] == "note"
+    assert "session mode" in found["fix"]
+
+
 def test_settings_that_may_lose_commits(db: Database, conn: Conn) -> None:
     if conn.execute("SHOW fsync").fetchone() == ("on",):
         pytest.skip("this server is durable")

@@ -43,7 +43,7 @@ def doctor(
     that differ, mixed versions, late event loops, the connection budget, settings that may lose commits.
 
     A problem has to be mended: exit code 1. A warning should be looked at: exit code 0, with --strict 1. A note (a
-    waiting approval, tasks that failed) is only told. 3: the database cannot be used.
+    waiting approval, tasks that failed, a pooler in between) is only told. 3: the database cannot be used.
 
     \b
     Examples:
@@ -58,6 +58,8 @@ def doctor(
         about["transaction_pooler"] = is_pooled(conn)
         found = [told(each) for each in OnConnection(conn).run(timeline.findings(old, silent))]
         found += _skew_here(OnConnection(conn))
+        if about["transaction_pooler"]:
+            found.append(told(Finding("pooled", {"host": conn.info.host})))
         if deep:
             found += [_misplaced(each) for each in OnConnection(conn).run(tasks.misplaced_items())]
     _tell({"database": described(target, settings), **about}, found, as_json=json)

@@ -10,7 +10,7 @@ from agentos.store.calls.timeline import Finding
 
 Say = Callable[[dict[str, Any]], str]
 Severity = Literal["problem", "warning", "note"]
-NOTES = frozenset({"awaits_approval", "failed_tasks", "queue_paused"})
+NOTES = frozenset({"awaits_approval", "failed_tasks", "queue_paused", "pooled"})
 WARNINGS = frozenset({
     "clock_skew", "loop_lag", "version_skew", "connection_budget", "bloated", "vacuum_settings", "silent_attempt",
     "counts_old", "retention_behind", "partition_blocked",
@@ -219,6 +219,13 @@ _TEXTS: dict[str, tuple[Say, Say]] = {
     "partition_blocked": (
         lambda d: f"partition {d['partition']} is to go and cannot: {d['reason']}",
         lambda _: "end what is in the way (old transactions: agentos doctor --old 60); the next round tries again",
+    ),
+    "pooled": (
+        lambda d: (
+            f"a pooler in transaction mode is in front of {d['host']}: nothing is prepared, and a worker that comes "
+            "this way polls for work instead of being woken"
+        ),
+        lambda _: "give workers a DSN of the server, or of a pool in session mode; is polling quick enough: none",
     ),
     "failed_tasks": (
         lambda d: f"{d['items']} item(s) failed for good within a day, such as one of {d['task_id']}",

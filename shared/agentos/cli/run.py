@@ -17,6 +17,8 @@ from agentos.cli.options import AsJson, Dsn, Priority, Timeout
 from agentos.cli.output import duration, err, gist, make_table, out
 from agentos.cli.products import produced
 from agentos.core.plan import load_plan, to_items
+from agentos.core.tracing import setup as tracing
+from agentos.core.tracing.submitting import submitting
 from agentos.store.calls import tasks, workers
 from agentos.store.calls.tasks import ItemRow, TaskProgress
 from agentos.store.canonical import canonical_text
@@ -49,9 +51,13 @@ def run(
     items = to_items(plan)
     task_id = task_id or f"task-{uuid4().hex}"
     started = time.monotonic()
+    tracing.install("agentos")
     with opened(dsn) as db:
         text = canonical_text(items, what="the items of the plan")
-        db.run(tasks.create_task(task_id, plan.title, queue=queue, items=text, priority=priority))
+        call = tasks.create_task(task_id, plan.title, queue=queue, items=text, priority=priority)
+        with submitting("plan", queue, [task_id]) as carry:
+            db.run(carry(call) if carry else call)
+        tracing.flush()
         queues = {item.queue or queue for item in plan.items}
         db.run(workers.wake(sorted(queues)))
         with followed(task_id):

@@ -1,6 +1,6 @@
 """`TaskManager`: create tasks and look at them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -11,6 +11,7 @@ from agentos.core.payloads import check_payload
 from agentos.core.plan import Plan, to_items
 from agentos.core.task_id import new_task_id
 from agentos.core.task_items import batches_of, checked_items
+from agentos.core.tracing.submitting import Carried, submitting
 from agentos.core.versions import version_of
 from agentos.store.calls import tasks
 from agentos.store.calls.tasks import TaskRow
@@ -18,6 +19,7 @@ from agentos.store.canonical import canonical_text
 from agentos.store.connect import Database
 from agentos.store.errors import InvalidInput, UnknownTask
 from agentos.store.pipeline import run_all
+from agentos.store.run import Call
 from agentos.store.sealed_items import seal_payloads
 
 ITEMS_LIMIT = 64 * 1024 * 1024
@@ -93,24 +95,33 @@ class TaskManager:
             if isinstance(payload, Mapping | None):
                 check_payload(kind, payload or {})
             body = canonical_text({} if payload is None else payload, what="payload")
-            self._db.run(
-                tasks.submit(
-                    task_id, _named("kind", kind, 255), title, body, queue=queue, priority=priority,
-                    max_attempts=max_attempts, timeout_s=timeout_s, version=version_of(kind, None, version),
-                )
+            call = tasks.submit(
+                task_id, _named("kind", kind, 255), title, body, queue=queue, priority=priority,
+                max_attempts=max_attempts, timeout_s=timeout_s, version=version_of(kind, None, version),
             )  # fmt: skip
+            with submitting(kind, queue, [task_id]) as carry:
+                self._db.run(carry(call) if carry else call)
         else:
             body = canonical_text(payload, what="payload")
             listed = to_items(items) if isinstance(items, Plan) else checked_items(items or ())
             make = partial(tasks.create_task, task_id, title, kind=kind, payload=body, queue=queue, priority=priority)
-            if len(listed) > BATCH and not any(item.get("depends_on") for item in listed):
-                batches = batches_of(listed, BATCH, ITEMS_LIMIT)
-                more = (tasks.add_items(task_id, batch, queue=queue, priority=priority) for batch in batches)
-                with self._db.connection() as conn:
-                    run_all(conn, chain([make()], more))
-            else:
-                self._db.run(make(items=canonical_text(seal_payloads(listed), limit=ITEMS_LIMIT, what="items")))
+            with submitting(kind or "plan", queue, [task_id]) as carry:
+                self._make(task_id, listed, make, carry or (lambda call: call), queue, priority)
         return self.get_task(task_id)
+
+    def _make(
+        self, task_id: str, listed: Sequence[Mapping[str, Any]], make: Callable[..., Call[Any]], carry: Carried,
+        queue: str, priority: int,
+    ) -> None:  # fmt: skip
+        """The task with its items; very many of them, of which none needs another, in batches."""
+        if len(listed) > BATCH and not any(item.get("depends_on") for item in listed):
+            batches = batches_of(listed, BATCH, ITEMS_LIMIT)
+            more = (tasks.add_items(task_id, batch, queue=queue, priority=priority) for batch in batches)
+            with self._db.connection() as conn:
+                run_all(conn, chain([carry(make())], more))
+        else:
+            text = canonical_text(seal_payloads(listed), limit=ITEMS_LIMIT, what="items")
+            self._db.run(carry(make(items=text)))
 
     def get_task(self, task_id: str) -> Task:
         """The task as it stands. Raises UnknownTask: if there is none."""

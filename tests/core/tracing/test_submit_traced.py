@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,9 +14,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from agentos.cli.__main__ import main
 from agentos.core.app import App
+from agentos.core.task import TaskManager
 from agentos.core.tracing import setup
 from agentos.core.tracing.step import step, steps_of_attempt
+from agentos.store.connect import Database
 from agentos.store.errors import TaskExists
 
 Conn = psycopg.Connection[Any]
@@ -54,6 +58,37 @@ def test_a_submit_is_a_span_below_the_callers_and_its_task_carries_it(
     assert carried(conn) == {
         handle.task_id: parent_of(one), many[0].task_id: parent_of(several), many[1].task_id: parent_of(several)
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ({"kind": "shell", "payload": {"command": "true"}}, "submit shell"),
+        ({"items": [{"kind": "shell", "payload": {"command": "true"}}] * 2}, "submit plan"),
+        ({"items": [{"kind": "shell", "payload": {"command": "true"}}] * 1001}, "submit plan"),
+        ({}, "submit plan"),
+    ],
+    ids=["one item", "two items", "in batches", "a title"],
+)
+def test_a_task_that_a_manager_creates_is_a_span_and_carries_it(
+    exported: InMemorySpanExporter, database_dsn: str, conn: Conn, how: dict[str, Any], name: str
+) -> None:
+    TaskManager(Database(database_dsn)).create_task("t", task_id="task-1", **how)
+    (span,) = [each for each in exported.get_finished_spans() if each.name.startswith("submit")]
+    assert span.name == name
+    assert (span.attributes or {})["agentos.task_id"] == "task-1"
+    assert carried(conn) == {"task-1": parent_of(span)}
+
+
+def test_agentos_run_is_a_span_and_its_task_carries_it(
+    exported: InMemorySpanExporter, database_dsn: str, conn: Conn, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"title": "t", "items": [{"key": "a", "kind": "shell", "payload": {"command": "true"}}]}')
+    with pytest.raises(SystemExit):  # nobody runs it: the following ends at its timeout
+        main(["run", str(plan), "--task-id", "task-1", "--timeout", "0.1", "--dsn", database_dsn])
+    (span,) = [each for each in exported.get_finished_spans() if each.name == "submit plan"]
+    assert carried(conn) == {"task-1": parent_of(span)}
 
 
 def test_what_is_rolled_back_carries_nothing(exported: InMemorySpanExporter, database_dsn: str, conn: Conn) -> None:
