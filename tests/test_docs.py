@@ -250,6 +250,20 @@ def leases(page: Played) -> None:
     assert handle.result(0) == 12
 
 
+def versions(page: Played) -> None:
+    page.rest()
+    assert page.result("report", {"month": 11}) == "month 11"
+    assert page.result("report", {"month": 10}, version=2) == "month 10, as it was"
+    waits = page.app.submit("report", {"month": 9}, version=1)
+    page.drain()
+    assert waits.status() == "created"
+
+
+def sandbox(page: Played) -> None:
+    page.rest()
+    assert page.result("build", {"target": "all"}) == {"made": "making all\n", "exit_code": 0, "last": "100000"}
+
+
 PLAYED: dict[str, Callable[[Played], None]] = {
     "README.md": first_agent,
     "checkpoints-and-evidence.md": evidence,
@@ -261,7 +275,9 @@ PLAYED: dict[str, Callable[[Played], None]] = {
     "fork.md": fork,
     "rewind.md": rewind,
     "tools-and-doubt.md": tools,
+    "tools-sandbox.md": sandbox,
     "transactions.md": transactions,
+    "versions.md": versions,
     "waits.md": waits,
     "shared/agentos/core/checkpoints/README.md": checkpoints,
     "shared/agentos/core/idempotency/README.md": idempotency,

@@ -7,9 +7,11 @@ import typer
 from agentos.cli.database import opened
 from agentos.cli.options import AsJson, Dsn, TaskId
 from agentos.cli.output import out, print_json, print_table
+from agentos.core.app.handle import raise_budget
 from agentos.core.budget import exact_cost
-from agentos.store.calls import budgets, checkpoints, coordinator, workers
+from agentos.store.calls import budgets, checkpoints
 from agentos.store.calls.budgets import Limits
+from agentos.store.run import drive
 
 
 def budget(
@@ -36,8 +38,7 @@ def budget(
     with opened(dsn) as db:
         db.run(checkpoints.require_item(task, None))
         if add != Limits():
-            woken = db.run(budgets.raise_budget(task, add))
-            db.run(workers.wake(db.run(coordinator.queues_of(list(woken)))))
+            woken = drive(db, raise_budget(task, add))
         lines = db.run(budgets.budget_of(task))
     if json:
         print_json({"task_id": task, "limits": lines, "woken": len(woken)})

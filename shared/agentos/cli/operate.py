@@ -11,11 +11,11 @@ from agentos.cli.output import compact, out, print_json
 from agentos.cli.questions import chosen_question, print_questions, questions_of
 from agentos.core.app.handle import answer
 from agentos.core.app.handle import resume as end_pause
+from agentos.core.app.handle import retry as reopen
 from agentos.core.app.handle import signal as send
-from agentos.store.calls import coordinator, timeline, workers
 from agentos.store.calls import tasks as calls
+from agentos.store.calls import timeline
 from agentos.store.canonical import loads
-from agentos.store.connect import Database
 from agentos.store.run import drive
 
 
@@ -92,8 +92,7 @@ def retry(task: TaskId, dsn: Dsn = None, json: AsJson = False) -> None:
       agentos show task-123      first: why did it fail?
     """
     with opened(dsn) as db:
-        reopened = db.run(calls.retry_task(task))
-        _wake(db, task)
+        reopened = drive(db, reopen(task))
     if json:
         print_json({"task_id": task, "items": reopened})
     else:
@@ -168,9 +167,3 @@ def signal(
         print_json({"task_id": task, "signal": name, "woken": len(woken)})
     else:
         out.print(f"{task} has the signal {name}{' and goes on' if woken else '; nothing waits for it yet'}")
-
-
-def _wake(db: Database, task: str) -> None:
-    items = [item.item_id for item in db.run(calls.task_items(task))]
-    queues = db.run(coordinator.queues_of(items))
-    db.run(workers.wake(queues))

@@ -8,11 +8,13 @@ from typing import Any
 from uuid import uuid4
 
 from agentos.core.app.operations import Operations
+from agentos.core.budget import Budget
 from agentos.core.flows.patience import insist
 from agentos.core.llm.kept import ModelCall, recorded_calls
 from agentos.core.process import monotonic
 from agentos.core.wake import waker_of
-from agentos.store.calls import coordinator, tasks, timeline, waits, workers
+from agentos.store.calls import budgets, coordinator, tasks, timeline, waits, workers
+from agentos.store.calls.budgets import BudgetLine, Limits
 from agentos.store.calls.checkpoints import require_item
 from agentos.store.calls.stream import BEGINNING, StreamEvent, stream
 from agentos.store.calls.tasks import TaskProgress
@@ -41,6 +43,10 @@ class TaskHandle(Operations):
     def status(self) -> str:
         """created, running, paused, waiting, completed, failed or cancelled. Raises UnknownTask."""
         return self.db.run(tasks.task_progress(self.task_id)).status
+
+    async def astatus(self) -> str:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.status)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end and return the result: of a task of many items an object {item key: result}.
@@ -71,6 +77,20 @@ class TaskHandle(Operations):
     def cancel(self) -> str:
         """Ask for its end. Returns the status: `running` until what runs has been told."""
         return self.db.run(tasks.cancel_task(self.task_id))
+
+    async def acancel(self) -> str:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.cancel)
+
+    def retry(self) -> int:
+        """Open the items of a failed or cancelled task again; what is recorded is kept, and they go on from their last
+        checkpoint that holds. Returns how many. Raises NotRetryable, UnknownTask.
+        """
+        return drive(self.db, retry(self.task_id))
+
+    async def aretry(self) -> int:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.retry)
 
     def pause(self) -> str:
         """Let nothing of it begin, nor of its children, until `resume`. What runs is parked at its next recorded call
@@ -105,6 +125,10 @@ class TaskHandle(Operations):
         """What the task asks people now: each with its `question_id`, what is shown and its hash, and the options."""
         return tuple(each for each in self.db.run(timeline.task_approvals(self.task_id)) if each.open)
 
+    async def aquestions(self) -> tuple[Approval, ...]:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.questions)
+
     def answer(
         self, approved: bool = True, *, by: str, option: str | None = None, question_id: str | None = None,
         shown_sha256: str | None = None,
@@ -115,6 +139,33 @@ class TaskHandle(Operations):
         Raises NotRetryable: if nothing waits for this answer. SeveralQuestions, StaleAnswer, UnknownOption.
         """
         drive(self.db, answer(self.task_id, approved, by, option, question_id, shown_sha256))
+
+    async def aanswer(
+        self, approved: bool = True, *, by: str, option: str | None = None, question_id: str | None = None,
+        shown_sha256: str | None = None,
+    ) -> None:  # fmt: skip
+        """The same, awaited."""
+        await asyncio.to_thread(
+            self.answer, approved, by=by, option=option, question_id=question_id, shown_sha256=shown_sha256
+        )
+
+    def budget(self) -> tuple[BudgetLine, ...]:
+        """The limits of the task's budget, with what is spent and what calls in flight may come to; none: no budget."""
+        return self.db.run(budgets.budget_of(self.task_id))
+
+    async def abudget(self) -> tuple[BudgetLine, ...]:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.budget)
+
+    def raise_budget(self, add: Budget) -> int:
+        """Add to limits that the task has: `Budget(max_calls=5)` allows five calls more. What was parked for want of
+        them goes on, in child tasks too. Returns how many items. Raises NotRetryable: if it has no budget. UnknownTask.
+        """
+        return len(drive(self.db, raise_budget(self.task_id, add.limits)))
+
+    async def araise_budget(self, add: Budget) -> int:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.raise_budget, add)
 
     def verdicts(self, limit: int = 1000) -> tuple[CheckedEvidence, ...]:
         """The newest `limit` checks of the task's evidence and what each found, oldest first. Raises UnknownTask."""
@@ -183,6 +234,20 @@ def follow(db: SyncRunner, task_id: str, after: str = BEGINNING) -> Iterator[Str
 def resume(task_id: str) -> Flow[tuple[int, ...]]:
     """End a task's pause and wake whoever serves it. Returns the items that are ready again."""
     woken = yield from do(tasks.resume_task(task_id))
+    yield from wake(woken)
+    return woken
+
+
+def retry(task_id: str) -> Flow[int]:
+    """Open a task's items again and wake whoever serves them. Returns how many."""
+    reopened = yield from do(tasks.retry_task(task_id))
+    yield from wake([item.item_id for item in (yield from do(tasks.task_items(task_id)))])
+    return reopened
+
+
+def raise_budget(task_id: str, add: Limits) -> Flow[tuple[int, ...]]:
+    """Raise a task's limits and wake whoever serves what goes on. Returns those items."""
+    woken = yield from do(budgets.raise_budget(task_id, add))
     yield from wake(woken)
     return woken
 
