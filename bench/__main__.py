@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import checkpoints, claimers, drain, footprint, pickup, recovery, report, settling, steps, submit
+from bench import checkpoints, claimers, drain, footprint, pickup, recovery, report, settling, steps, submit, tenants
 from bench.bed import Bed, fresh_bed
 from bench.measure import Figure
 
 SUBJECTS: dict[str, Callable[[Bed], Iterator[Figure]]] = {
     "submit": submit.run, "pickup": pickup.run, "drain": drain.run, "steps": steps.run, "checkpoints": checkpoints.run,
     "settling": settling.run, "claimers": claimers.run, "footprint": footprint.run, "recovery": recovery.run,
+    "tenants": tenants.run,
 }  # fmt: skip
 
 
