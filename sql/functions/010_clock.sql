@@ -88,7 +88,8 @@ BEGIN
         FOR i IN -1..7 LOOP
             v_day := (agentos.clock() AT TIME ZONE 'UTC')::date + i;
             v_name := format('%s_%s', v_parent, to_char(v_day, 'YYYYMMDD'));
-            CONTINUE WHEN to_regclass('agentos.' || v_name) IS NOT NULL;
+            CONTINUE WHEN EXISTS (  -- not to_regclass: what it remembers may be older than who had the lock before
+                SELECT 1 FROM pg_class c WHERE c.relname = v_name AND c.relnamespace = 'agentos'::regnamespace);
             EXECUTE format('CREATE TABLE agentos.%I (LIKE agentos.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', v_name, v_parent);
             EXECUTE format('ALTER TABLE agentos.%I ATTACH PARTITION agentos.%I FOR VALUES FROM (false, %L) TO (false, %L)', v_parent, v_name,
                            v_day::timestamp AT TIME ZONE 'UTC', (v_day + 1)::timestamp AT TIME ZONE 'UTC');

@@ -19,13 +19,8 @@ from agentos.testing.crashtest.transition import KIND, Stage
 
 __all__ = ["agentos", "zygote"]
 
-RETENTION = (
-    "retire_slice", "clear_retired", "forget_retired", "keep_outcomes", "keep_events", "seal_partition",
-    "drop_partition", "note_retention",
-)  # fmt: skip
 NOT_KILLED = {
     "wake": "it only notifies: a hint, and whoever misses it polls",
-    **dict.fromkeys(RETENTION, "retention just came; each of its steps is to be said again, and nobody kills it yet"),
 }
 """Calls that write and are not in the matrix, with the reason."""
 WRITES = re.compile(

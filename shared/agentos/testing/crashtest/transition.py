@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -64,6 +65,17 @@ class Stage:
         """A table that was never made."""
         with self.db.connection() as conn:
             conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(schema(), name)))
+
+    def make_day(self, parent: str, day: datetime) -> str:
+        """A partition of a former day. Returns its name."""
+        name = f"{parent}_{day:%Y%m%d}"
+        with self.db.connection() as conn:
+            conn.execute(
+                sql.SQL("CREATE TABLE {} PARTITION OF {} FOR VALUES FROM (false, {}) TO (false, {})").format(
+                    sql.Identifier(schema(), name), sql.Identifier(schema(), parent), day, day + timedelta(days=1)
+                )
+            )
+        return name
 
     def submit(self, count: int = 1) -> None:
         """Tasks of one item each."""
