@@ -27,6 +27,8 @@ class Bed:
 
     dsn: str
     quick: bool
+    looker: psycopg.Connection[Any]
+    """For `rows`: a connection of its own for each look would cost a new server process each time."""
 
     @property
     def rounds(self) -> int:
@@ -39,8 +41,7 @@ class Bed:
 
     def rows(self, query: str, *args: Any) -> list[tuple[Any, ...]]:
         """What a query finds."""
-        with connect(self.dsn) as conn:
-            return conn.execute(query.encode(), args).fetchall()
+        return self.looker.execute(query.encode(), args).fetchall()
 
     def about(self) -> dict[str, str]:
         """Machine, versions and settings, for the report."""
@@ -68,7 +69,7 @@ def fresh_bed(*, quick: bool) -> Iterator[Bed]:
             migrate(conn)
             conn.execute(b"SELECT agentos.ensure_partitions()")
             layout.make(conn)
-        yield Bed(dsn, quick)
+            yield Bed(dsn, quick, conn)
     finally:
         os.environ.pop("AGENTOS_DSN")
         if before is not None:

@@ -75,11 +75,10 @@ def _raw(loop: str, batch: int, processes: int, count: int) -> float:
 
 def _cost(bed: Bed, queue: str, count: int) -> tuple[float, float]:
     """WAL bytes and transactions of the whole database per item, from ready to outcome."""
-    ids = new_task_ids(count)
-    Database.default().run(tasks.submit_many(ids, "noop", "noop", [raw.PAYLOAD] * count, queue=queue))
+    items = _submit(queue, count)
     wal, commits = bed.rows(COST)[0]
     App().wake(queue)
-    until("the drain's end", lambda: not bed.rows("SELECT 1 FROM agentos.lease_ready LIMIT 1"), 300, 0.5)
+    until("all outcomes", lambda: bed.rows(ENDED, items)[0][0] == count, timeout_s=300, pause_s=0.5)
     time.sleep(STATISTICS_S)
     wal_after, commits_after = bed.rows(COST)[0]
     return (wal_after - wal) / count, (commits_after - commits) / count
@@ -87,10 +86,15 @@ def _cost(bed: Bed, queue: str, count: int) -> tuple[float, float]:
 
 def _product(bed: Bed, queue: str, count: int) -> float:
     """From the first tenth's end to the last outcome, by the times the engine wrote."""
-    db = Database.default()
-    items = list(db.run(tasks.submit_many(new_task_ids(count), "noop", "noop", [raw.PAYLOAD] * count, queue=queue)))
+    items = _submit(queue, count)
     App().wake(queue)
     until("the last item's outcome", lambda: bed.rows(ENDED, items[-1:])[0][0] == 1, timeout_s=300, pause_s=0.05)
     until("all outcomes", lambda: bed.rows(ENDED, items)[0][0] == count, timeout_s=60, pause_s=0.2)
     seconds, counted = bed.rows(RATE, items, int(count * WARM))[0]
     return float(counted / seconds)
+
+
+def _submit(queue: str, count: int) -> list[int]:
+    """The item ids, in the order in which they become ready. Nobody is woken."""
+    ids = new_task_ids(count)
+    return list(Database.default().run(tasks.submit_many(ids, "noop", "noop", [raw.PAYLOAD] * count, queue=queue)))

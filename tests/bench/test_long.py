@@ -1,8 +1,10 @@
 """`make bench-long` in its quick mode, and its plots."""
 
 import threading
+from typing import Any
 from xml.etree import ElementTree
 
+import psycopg
 import pytest
 from bench.bed import Bed
 from bench.long import pin
@@ -10,8 +12,8 @@ from bench.long import pin
 from bench import plot
 
 
-def test_a_pinned_horizon_is_observed_and_figured(database_dsn: str) -> None:
-    course = pin.observe(Bed(database_dsn, quick=True), 0.05, threading.Event())
+def test_a_pinned_horizon_is_observed_and_figured(database_dsn: str, conn: psycopg.Connection[Any]) -> None:
+    course = pin.observe(Bed(database_dsn, quick=True, looker=conn), 0.05, threading.Event())
     assert set(course.lines) == {pin.CONTROL, pin.READER, pin.WRITER}
     assert all(line.done() > 0 for line in course.lines.values())
     figures = {figure.name: figure for figure in pin.figures(course)}
@@ -19,10 +21,12 @@ def test_a_pinned_horizon_is_observed_and_figured(database_dsn: str) -> None:
     assert figures["a writer pins, items done under the pin"].value > 0
 
 
-def test_a_run_that_is_stopped_at_once_still_has_what_came_before(database_dsn: str) -> None:
+def test_a_run_that_is_stopped_at_once_still_has_what_came_before(
+    database_dsn: str, conn: psycopg.Connection[Any]
+) -> None:
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
-    course = pin.observe(Bed(database_dsn, quick=True), 0.2, stop)
+    course = pin.observe(Bed(database_dsn, quick=True, looker=conn), 0.2, stop)
     assert list(pin.figures(course))
 
 

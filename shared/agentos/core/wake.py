@@ -12,6 +12,7 @@ from agentos.core.logs import get_logger
 from agentos.store.calls import workers
 from agentos.store.connect import Database
 from agentos.store.errors import AgentOSError
+from agentos.store.sent import Reply
 
 log = get_logger(__name__)
 
@@ -19,13 +20,22 @@ PAUSE_S = 0.02
 
 
 class Waker:
-    """Collects queues and tells their workers, from a daemon thread."""
+    """Collects queues and tells their workers, from a daemon thread. `at_once`: the first wake-up after a pause is sent
+    by whoever asks for it, who does not wait for the reply: a thread takes a millisecond to come to it. `db` is then
+    for the waker alone.
+    """
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, at_once: bool = False) -> None:
         self._db = db
-        self._queues: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._at_once = at_once
+        self._queues: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        """Whose workers are to be told; None: there is a reply to be read."""
+        self._replies: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        """Held from a wake-up to the end of the pause after it. Who sent one at once leaves it to the thread."""
+        self._connected = False
 
     def add(self, name: str) -> None:
         """Remember `name` for the next `flush`."""
@@ -33,7 +43,7 @@ class Waker:
 
     def wake(self, name: str) -> None:
         """Soon; returns at once."""
-        self.add(name)
+        self._queues.put(None if self._sent(name) else name)
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._tell, name="agentos-wake", daemon=True)
@@ -41,14 +51,26 @@ class Waker:
 
     def flush(self) -> None:
         """Now: for a process that is about to end."""
-        names = self._pending()
-        if names:
+        if names := self._pending():
             self._notify(names)
+
+    def _sent(self, name: str) -> bool:
+        """Whether it is on its way."""
+        if not self._connected or not self._sending.acquire(blocking=False):
+            return False
+        try:
+            self._replies.put(self._db.send(workers.wake_one(name)))
+        except AgentOSError as exc:
+            self._replies.put(None)
+            self._lost(exc)
+            return False
+        return True
 
     def _pending(self) -> set[str]:
         names = set()
         while not self._queues.empty():
-            names.add(self._queues.get())
+            if (name := self._queues.get()) is not None:
+                names.add(name)
         return names
 
     def _tell(self) -> None:
@@ -57,14 +79,34 @@ class Waker:
                 first = self._queues.get(timeout=30)
             except queue.Empty:
                 return
-            self._notify({first, *self._pending()})
+            while not self._sending.acquire(blocking=False):  # somebody sent one at once
+                self._end(self._replies.get())
+            names = self._pending() | ({first} if first is not None else set())
+            if names:
+                self._notify(names)
+                time.sleep(PAUSE_S)
+            self._sending.release()
+
+    def _end(self, reply: Reply | None) -> None:
+        if reply is not None:
+            try:
+                reply.wait()
+            except AgentOSError as exc:
+                self._lost(exc)
             time.sleep(PAUSE_S)
+        self._sending.release()
 
     def _notify(self, names: set[str]) -> None:
         try:
             self._db.run(workers.wake(sorted(names)))
         except AgentOSError as exc:
-            log.debug("wake-up not sent; the workers' poll finds the work", error=str(exc).splitlines()[0])
+            self._lost(exc)
+        else:
+            self._connected = self._at_once
+
+    def _lost(self, exc: AgentOSError) -> None:
+        self._connected = False
+        log.debug("wake-up not sent; the workers' poll finds the work", error=str(exc).splitlines()[0])
 
 
 _wakers: WeakKeyDictionary[Database, Waker] = WeakKeyDictionary()
@@ -73,4 +115,4 @@ _wakers: WeakKeyDictionary[Database, Waker] = WeakKeyDictionary()
 
 def waker_of(db: Database) -> Waker:
     """The waker of a pool, on a connection beside it."""
-    return _wakers.get(db) or _wakers.setdefault(db, Waker(db.beside()))
+    return _wakers.get(db) or _wakers.setdefault(db, Waker(db.beside(), at_once=True))

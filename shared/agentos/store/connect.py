@@ -8,7 +8,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,27 +16,20 @@ import asyncpg
 import psycopg
 import psycopg_pool
 
-from agentos.store import pooler, transport
+from agentos.store import login, pooler, transport
 from agentos.store.embedded import EmbeddedServer
-from agentos.store.errors import ConfigInvalid, DatabaseUnavailable
+from agentos.store.errors import DatabaseUnavailable
 from agentos.store.migrate import check_schema, migrate
-from agentos.store.redact import redact
+from agentos.store.pool import Pool
 from agentos.store.run import Call, arun_call, raise_mapped, run_call
-from agentos.store.sessions import application_name
+from agentos.store.sent import Reply, send
 from agentos.store.settings import Settings, load_settings
 from agentos.store.writer import Writer
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_S = 10
 LENT = 8
 """Connections that handlers may have for their own transactions, per process."""
-APPLICATION = "agentos"
-PATIENCE: dict[str, Any] = {
-    "connect_timeout": CONNECT_TIMEOUT_S, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}  # fmt: skip
-"""What a psycopg connection does about a server that has vanished: by default it waits a quarter of an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,7 @@ def locate(settings: Settings | None = None) -> Target:
     return Target(EmbeddedServer(settings.data_dir).ensure_running(), embedded=True)
 
 
-def connect(dsn: str, *, application: str = APPLICATION) -> psycopg.Connection[Any]:
+def connect(dsn: str, *, application: str | None = None) -> psycopg.Connection[Any]:
     """One psycopg connection in autocommit: outside autocommit a mere read pins the vacuum horizon until somebody
     commits.
 
@@ -66,45 +59,15 @@ def connect(dsn: str, *, application: str = APPLICATION) -> psycopg.Connection[A
     be read.
     """
     try:
-        conn: psycopg.Connection[Any] = psycopg.connect(dsn, **_options(dsn, application))
+        conn: psycopg.Connection[Any] = psycopg.connect(dsn, **login.for_psycopg(dsn, application))
         pooler.adapt(conn)
     except psycopg.OperationalError as exc:
         if transport.refusal(exc) is not None:
             raise_mapped(exc)
-        raise DatabaseUnavailable(f"cannot connect to {_where(dsn)}: {_reason(exc)}", hint=_fix(exc)) from exc
-    return conn
-
-
-def _options(dsn: str, application: str) -> dict[str, Any]:
-    """What every psycopg connection is opened with, beside its DSN."""
-    try:
-        secure = transport.for_psycopg(dsn)
-    except psycopg.ProgrammingError as exc:
-        raise ConfigInvalid(
-            f"the DSN cannot be read: {redact(str(exc))}",
-            hint="write AGENTOS_DSN (or --dsn) as postgresql://user:password@host:5432/database",
+        raise DatabaseUnavailable(
+            f"cannot connect to {login.where(dsn)}: {login.reason(exc)}", hint=login.fix(exc)
         ) from exc
-    return {"autocommit": True, "application_name": application_name(application, dsn), **PATIENCE, **secure}
-
-
-def _fix(exc: psycopg.OperationalError) -> str:
-    if "unsupported startup parameter" in str(exc):
-        return (
-            "that is PgBouncer: take the parameter out of the DSN (ALTER ROLE ... SET does the same), or name it in"
-            " ignore_startup_parameters of pgbouncer.ini"
-        )
-    return "check AGENTOS_DSN (or --dsn) and that the server runs; without a DSN the embedded server is used"
-
-
-def _reason(exc: psycopg.OperationalError) -> str:
-    """libpq's first line: what failed. Its second one only asks whether the server is running."""
-    return (str(exc).strip().splitlines() or ["no reason given"])[0].removeprefix("connection failed: ")
-
-
-def _where(dsn: str) -> str:
-    """Host, port and database of a DSN; never its password."""
-    parts = psycopg.conninfo.conninfo_to_dict(dsn)
-    return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+    return conn
 
 
 _ready: set[str] = set()
@@ -147,8 +110,8 @@ class Database:
         self.dsn = dsn
         self._pid = os.getpid()
         self._pool = psycopg_pool.ConnectionPool(
-            dsn, min_size=0, max_size=max_size, open=False, max_idle=60, timeout=CONNECT_TIMEOUT_S, reset=reset,
-            configure=_adapt, kwargs=_options(dsn, APPLICATION),
+            dsn, min_size=0, max_size=max_size, open=False, max_idle=60, timeout=login.CONNECT_TIMEOUT_S, reset=reset,
+            configure=_adapt, kwargs=login.for_psycopg(dsn),
         )  # fmt: skip
         self._opened = False
         self._beside: Database | None = None
@@ -190,6 +153,11 @@ class Database:
             return run_call(conn, call)
         finally:
             self._pool.putconn(conn)
+
+    def send(self, call: Call[Any]) -> Reply:
+        """Send a call whose arguments are texts, and do not wait for it; its reply has to be read some time."""
+        conn = self._take()
+        return send(conn, call, lambda: self._pool.putconn(conn))
 
     def _take(self) -> psycopg.Connection[Any]:
         if not self._opened:
@@ -256,19 +224,27 @@ class OnConnection:
         return run_call(self.conn, call)
 
 
-async def _keep(_conn: object) -> None:
-    """Nothing is reset when a connection goes back: calls leave nothing behind, a reset is a round trip per call."""
+async def _on_asyncpg(pool: Pool, call: Call[T]) -> T:
+    conn, answered = await pool.take(), False
+    try:
+        reply = await arun_call(conn, call)
+        answered = True
+        return reply
+    except (DatabaseUnavailable, OSError):
+        raise
+    except Exception:  # any other error is an answer; cut off in the middle is none
+        answered = True
+        raise
+    finally:
+        pool.give(conn, usable=answered)
 
 
 class AsyncDatabase:
     """Runs calls, awaited, on a small pool of connections: asyncpg's, or psycopg's behind a transaction pooler."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any] | psycopg_pool.AsyncConnectionPool[Any]", dsn: str) -> None:
+    def __init__(self, pool: Pool | psycopg_pool.AsyncConnectionPool[Any], dsn: str) -> None:
         self.pool = pool
         self.dsn = dsn
-        self._acquire: Callable[[], AbstractAsyncContextManager[Any]] = (
-            pool.connection if isinstance(pool, psycopg_pool.AsyncConnectionPool) else pool.acquire
-        )
         self._lending: asyncpg.Pool[Any] | None = None
         self._writer = Writer(self._alone)
 
@@ -282,13 +258,9 @@ class AsyncDatabase:
         """Open a pool. Raises DatabaseUnavailable: if the server cannot be reached."""
         if await asyncio.to_thread(_is_pooled, dsn):
             return cls(await _pooled(dsn, max_size), dsn)
+        pool = Pool(lambda: asyncpg.connect(**login.for_asyncpg(dsn)), max_size)
         try:
-            pool = await asyncpg.create_pool(
-                min_size=1, max_size=max_size, timeout=CONNECT_TIMEOUT_S, command_timeout=60,
-                max_inactive_connection_lifetime=0, reset=_keep,
-                server_settings={"application_name": application_name(APPLICATION, dsn)},
-                **transport.for_asyncpg(dsn),
-            )  # fmt: skip
+            pool.give(await pool.take())
         except CONNECTING as exc:
             raise_mapped(exc)
         return cls(pool, dsn)
@@ -299,7 +271,9 @@ class AsyncDatabase:
 
     async def _alone(self, call: Call[T]) -> T:
         try:
-            async with self._acquire() as conn:
+            if isinstance(self.pool, Pool):
+                return await _on_asyncpg(self.pool, call)
+            async with self.pool.connection() as conn:
                 return await arun_call(conn, call)
         except (*CONNECTING, psycopg.Error) as exc:
             raise_mapped(exc)
@@ -329,10 +303,8 @@ class AsyncDatabase:
         """The pool; made without `await` it connects nowhere. Behind a pooler nothing is prepared under a name, and
         inside a transaction the session stays the same."""
         pool: asyncpg.Pool[Any] = asyncpg.create_pool(
-            min_size=0, max_size=LENT, timeout=CONNECT_TIMEOUT_S, command_timeout=60,
-            max_inactive_connection_lifetime=60,
-            server_settings={"application_name": application_name(APPLICATION, self.dsn)},
-            statement_cache_size=0 if self.pooled else 100, **transport.for_asyncpg(self.dsn),
+            min_size=0, max_size=LENT, max_inactive_connection_lifetime=60,
+            statement_cache_size=0 if self.pooled else 100, **login.for_asyncpg(self.dsn),
         )  # fmt: skip
         return pool
 
@@ -360,11 +332,11 @@ def _is_pooled(dsn: str) -> bool:
 
 async def _pooled(dsn: str, max_size: int) -> "psycopg_pool.AsyncConnectionPool[Any]":
     pool: psycopg_pool.AsyncConnectionPool[Any] = psycopg_pool.AsyncConnectionPool(
-        dsn, min_size=1, max_size=max_size, open=False, timeout=CONNECT_TIMEOUT_S, max_idle=3600,
-        kwargs={**_options(dsn, APPLICATION), "prepare_threshold": None},
+        dsn, min_size=1, max_size=max_size, open=False, timeout=login.CONNECT_TIMEOUT_S, max_idle=3600,
+        kwargs={**login.for_psycopg(dsn), "prepare_threshold": None},
     )  # fmt: skip
     try:
-        await pool.open(wait=True, timeout=CONNECT_TIMEOUT_S)
+        await pool.open(wait=True, timeout=login.CONNECT_TIMEOUT_S)
     except psycopg.Error as exc:
         await pool.close(timeout=1)
         raise_mapped(exc)

@@ -222,3 +222,8 @@ def resign(name: str, holder: int) -> Call[None]:
 def wake(queues: Sequence[str]) -> Call[None]:
     """Tell listening workers of these queues to look now. Never inside a transaction that does anything else."""
     return Call("SELECT agentos.wake($1::text[])", (list(queues),), lambda _: None)
+
+
+def wake_one(queue: str) -> Call[None]:
+    """The same for one queue, its argument a text."""
+    return Call("SELECT agentos.wake(ARRAY[$1::text])", (queue,), lambda _: None)

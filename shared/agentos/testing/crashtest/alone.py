@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from agentos.store import connect as connecting
+from agentos.store import login
 from agentos.store.connect import Database
 from agentos.testing.crash import CrashPoint, Saboteur
 from agentos.testing.crashtest.transition import Stage, Transition
@@ -45,7 +45,7 @@ def _may_be(transition: Transition, point: CrashPoint, was: Any) -> tuple[Any, .
 
 def _die(pool: Pool, transition: Transition, point: CrashPoint, stage: Stage) -> None:
     def victim(tell: Callable[[str], None]) -> None:
-        connecting.APPLICATION = stage.name[:63]
+        login.APPLICATION = stage.name[:63]
         Saboteur(point, tell).install()
         transition.act(stage, Database(pool.dsn, max_size=1))
 

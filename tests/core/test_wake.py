@@ -1,0 +1,66 @@
+"""Wake-ups: the first after a pause is on its way before the submit returns, the others are collected, none is lost."""
+
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from agentos.core.wake import PAUSE_S, Waker
+from agentos.store.connect import Database
+
+LISTENED_S = 5.0
+
+
+@pytest.fixture
+def waker(database_dsn: str) -> Iterator[Waker]:
+    """With a database of its own, as `waker_of` makes them."""
+    db = Database(database_dsn, max_size=1)
+    yield Waker(db, at_once=True)
+    db.close()
+
+
+def heard(conn: "psycopg.Connection[object]", count: int) -> list[str]:
+    """The next so many notices."""
+    return [notice.payload for notice in conn.notifies(timeout=LISTENED_S, stop_after=count)]
+
+
+def test_all_that_are_asked_for_come_however_fast_they_are_asked_for(
+    waker: Waker, conn: "psycopg.Connection[object]"
+) -> None:
+    conn.execute("LISTEN agentos_wake")
+    names = [f"queue-{n}" for n in range(200)]
+    for n, name in enumerate(names):
+        waker.wake(name)
+        if n % 20 == 0:
+            time.sleep(PAUSE_S * 1.5)  # some are the first after a pause, some come during one
+    assert sorted(heard(conn, len(names))) == sorted(names)
+
+
+def test_the_first_after_a_pause_is_sent_by_whoever_asks(
+    waker: Waker, conn: "psycopg.Connection[object]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn.execute("LISTEN agentos_wake")
+    waker.wake("connects")
+    assert heard(conn, 1) == ["connects"]
+    time.sleep(PAUSE_S * 3)
+    monkeypatch.setattr(Waker, "_notify", lambda *_: pytest.fail("left to the thread"))
+    waker.wake("at once")
+    assert heard(conn, 1) == ["at once"]
+
+
+def test_a_wake_up_on_a_connection_that_broke_is_not_the_end_of_them(
+    waker: Waker, conn: "psycopg.Connection[object]"
+) -> None:
+    conn.execute("LISTEN agentos_wake")
+    waker.wake("before")
+    assert heard(conn, 1) == ["before"]
+    conn.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                 " AND datname = current_database() AND backend_type = 'client backend'")  # fmt: skip
+    time.sleep(PAUSE_S * 3)
+    waker.wake("lost, or not")
+    time.sleep(PAUSE_S * 3)
+    for _ in range(3):  # the pool finds out, connects anew
+        waker.wake("after")
+        time.sleep(PAUSE_S * 3)
+    assert "after" in heard(conn, 1) + heard(conn, 1)
