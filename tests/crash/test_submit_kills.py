@@ -1,12 +1,9 @@
 """A submitter is killed -9 around the COMMIT of its own transaction: its row and its tasks, all there or none."""
 
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
-from tests.coordinator.daemon import until
+from tests.coordinator.daemon import Daemon, until
 from tests.worker.pool import PATH, Pool, ended
 
 from agentos.core.app import App
@@ -20,11 +17,8 @@ def test_killed_around_the_commit_the_row_and_the_tasks_are_there_or_neither(
 ) -> None:
     with connect(pool.dsn) as conn:
         conn.execute("CREATE TABLE orders (id integer)")
-    killed = subprocess.run(
-        [sys.executable, "-m", "tests.crash.submitter", driver, when],
-        env={**os.environ, "PYTHONPATH": PATH}, timeout=60, check=False,
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL
+    submitter = Daemon("tests.crash.submitter", driver, when, env={"PYTHONPATH": PATH})
+    assert submitter.ended() == -signal.SIGKILL
     until(lambda: pool.row("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") == (1,))
     rows, tasks, ready = pool.row(
         "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM agentos.task_records),"

@@ -22,6 +22,8 @@ from agentos.worker.process import Worker
 T = TypeVar("T")
 
 LOOK_S = 0.005
+POLL_S = 0.02
+"""Between two claims of a worker with room: what it is to do next it mostly gets with its last completion."""
 WORKERS_OWN = frozenset({
     "ask", "ask_doubt", "cache_abandon", "cache_begin", "cache_discard", "cache_finish", "claim", "commit_checkpoint",
     "commit_parted", "complete", "expand", "fail", "hold_fence", "keep_verdict", "ledger_begin", "ledger_finish",
@@ -91,7 +93,7 @@ class Pool:
 
     def _options(self, app: App) -> Options:
         queues = tuple(queue for (queue,) in self.rows("SELECT DISTINCT queue FROM agentos.lanes")) or ("default",)
-        settings = load_settings(dsn=self.dsn, poll_s=LOOK_S)
+        settings = load_settings(dsn=self.dsn, poll_s=POLL_S)
         return Options(
             settings, app, queues=queues, allow_shell=True, listen=False, app_reference=reference_to(app)
         )  # fmt: skip
