@@ -1,6 +1,6 @@
 # Every target first makes .venv from the lock when that is needed; nothing has to be typed before.
 PYTHON ?=
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 BENCH_ARGS ?=
 LOCK_ARGS ?=
 DEPLOY_PYTEST_ARGS ?=
