@@ -15,7 +15,7 @@ from agentos.testing.soundness import assert_sound
 CHILD_S = 60.0
 LINGERS_S = 2.0
 LOOK_S = 0.002
-SESSION = "SELECT 1 FROM pg_stat_activity a WHERE a.application_name = $1::text"
+SESSION = "SELECT 1 FROM pg_stat_activity a WHERE starts_with(a.application_name, $1::text)"
 
 
 def play(pool: Pool, transition: Transition, point: CrashPoint, name: str) -> None:
@@ -45,7 +45,7 @@ def _may_be(transition: Transition, point: CrashPoint, was: Any) -> tuple[Any, .
 
 def _die(pool: Pool, transition: Transition, point: CrashPoint, stage: Stage) -> None:
     def victim(tell: Callable[[str], None]) -> None:
-        login.APPLICATION = stage.name[:63]
+        login.APPLICATION = _session(stage)
         Saboteur(point, tell).install()
         transition.act(stage, Database(pool.dsn, max_size=1))
 
@@ -56,10 +56,15 @@ def _die(pool: Pool, transition: Transition, point: CrashPoint, stage: Stage) ->
         _wait_for_its_session(stage)
 
 
+def _session(stage: Stage) -> str:
+    """How its connections are called; each adds something of its own, and the server takes 63 characters."""
+    return f"crashtest {stage.name[-24:]}"
+
+
 def _wait_for_its_session(stage: Stage) -> None:
     """What was sent is done, or will never be. Behind a pooler the session stays, idle: it is not waited for long."""
     deadline = time.monotonic() + LINGERS_S
-    while stage.see(SESSION, stage.name[:63]) and time.monotonic() < deadline:
+    while stage.see(SESSION, _session(stage)) and time.monotonic() < deadline:
         time.sleep(LOOK_S)
 
 
