@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from agentos.core.wake import PAUSE_S, Waker
+from agentos.store.calls import workers
 from agentos.store.connect import Database
 
 LISTENED_S = 5.0
@@ -64,3 +65,12 @@ def test_a_wake_up_on_a_connection_that_broke_is_not_the_end_of_them(
         waker.wake("after")
         time.sleep(PAUSE_S * 3)
     assert "after" in heard(conn, 1) + heard(conn, 1)
+
+
+def test_a_queue_of_any_name_is_told_of(database_dsn: str, conn: "psycopg.Connection[object]") -> None:
+    db = Database(database_dsn, max_size=1)
+    conn.execute("LISTEN agentos_wake")
+    for name in ('a "quoted", {braced} \\ one', "ünïcode", "it's"):
+        db.send(workers.wake_one(name)).wait()
+        assert heard(conn, 1) == [name]
+    db.close()
