@@ -44,7 +44,7 @@ def test_a_body_that_changed_is_replaced_in_place_and_nothing_else_is_touched(
     conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = functions(conn)
-    sql = changed("SELECT clock_timestamp() + coalesce", "SELECT '1 s'::interval + clock_timestamp() + coalesce")
+    sql = changed("    SELECT clock_timestamp()\n", "    SELECT '1 s'::interval + clock_timestamp()\n")
     upgrade(conn, monkeypatch, sql)
     after = functions(conn)
     assert [name for name in after if after[name] != before[name]] == ["clock"]

@@ -46,7 +46,7 @@ def test_an_idle_worker_at_the_defaults_asks_at_most_twice_a_second_over_at_most
 def statements(server: EmbeddedServer) -> int:
     """What was executed so far, by anybody who says to be agentos."""
     texts = [path.read_text() for path in (server.status().data_dir).rglob("*.log")]
-    return sum(len(re.findall(r"^agentos\S* LOG:  (?:execute|statement)", text, re.MULTILINE)) for text in texts)
+    return sum(len(re.findall(r"^agentos[-\w ]* LOG:  (?:execute|statement)", text, re.MULTILINE)) for text in texts)
 
 
 def connections(pool: Pool) -> int:

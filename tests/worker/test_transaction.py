@@ -26,6 +26,7 @@ from agentos.store.errors import (
     WrongDatabase,
     WrongIsolation,
 )
+from agentos.store.sessions import process_name
 
 Conn = psycopg.Connection[Any]
 Again = ValueError("again, please")
@@ -94,7 +95,7 @@ def test_a_blocking_handler_has_the_same_with_psycopg(app: App, database_dsn: st
         with ctx.transaction() as mine:
             return str(mine.execute("SHOW application_name").fetchone())
 
-    assert asyncio.run(run(app, database_dsn)) == "('agentos',)"
+    assert asyncio.run(run(app, database_dsn)) == f"('agentos {process_name()}',)"
     assert kept(payments) == (1, 1, 1, 1)
 
 
