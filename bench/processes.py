@@ -21,6 +21,7 @@ def start(*argv: str, **options: Any) -> subprocess.Popen[str]:
     """A command of this installation, in the folder where `bench` can be imported; it says nothing but warnings."""
     command = str(Path(sys.executable).with_name(argv[0]))
     env = {**os.environ, "AGENTOS_LOG_LEVEL": "error"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has its modules compiled: pip sees to that
     return subprocess.Popen([command, *argv[1:]], cwd=ROOT, env=env, text=True, **options)
 
 
