@@ -76,9 +76,12 @@ CREATE FUNCTION agentos.last_row(p_solo integer[], p_fenced bigint[]) RETURNS ag
 DECLARE v_last agentos.claimed;
 BEGIN
     v_last.fenced := p_fenced;
-    v_last.solo_waiting := EXISTS (
-        SELECT 1 FROM unnest(p_solo) s
-         CROSS JOIN LATERAL (SELECT 1 FROM agentos.lease_ready r WHERE r.lane = s LIMIT 1) r);
+    v_last.solo_waiting := false;
+    IF cardinality(p_solo) > 0 THEN
+        v_last.solo_waiting := EXISTS (
+            SELECT 1 FROM unnest(p_solo) s
+             CROSS JOIN LATERAL (SELECT 1 FROM agentos.lease_ready r WHERE r.lane = s LIMIT 1) r);
+    END IF;
     RETURN v_last;
 END $$;
 

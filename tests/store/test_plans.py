@@ -69,7 +69,7 @@ CLAIMED = {*LOOKED, ("Tid Scan", None)}
 
 
 def claim_call(worker: engine.Worker) -> Call[Any]:
-    return items.claim(worker.worker_id, 0, worker.lanes, 8)
+    return items.claim(worker.worker_id, 0, worker.lanes, 8, [-lane for lane in worker.lanes])
 
 
 @pytest.mark.unsound("its million ready rows are of no item")

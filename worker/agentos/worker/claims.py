@@ -63,7 +63,7 @@ class Claims:
                 call = items.claim(self._worker_id, self._epoch, asked, most, lanes.solo)
         else:
             call = items.turn(
-                self._worker_id, self._epoch, as_sent(batch), asked, most, lanes.solo,
+                self._worker_id, self._epoch, as_sent(batch), asked, most, lanes.solo_while_busy(),
                 claim_no=claim_no or None, begun=begun, over=over,
             )  # fmt: skip
         self.ambiguous, completions.uncertain = True, bool(batch) or completions.uncertain

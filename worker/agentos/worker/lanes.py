@@ -14,6 +14,8 @@ from agentos.worker.fair import Fair
 
 WOKEN_S = 0.1
 BUSY_S = 1.0
+SOLO_S = 0.25
+"""How often a busy worker looks for work that must run alone: with many tenants a look is a tenth of its turn."""
 SOLO_MOST = 192
 """Of more lanes than this, what crashed its process is found by the second claim or the tenth instead of the first."""
 
@@ -32,6 +34,7 @@ class Lanes:
         self.woken = False
         self.idle = False
         self._looked_at = monotonic()
+        self._solo_at = 0.0
 
     async def serve(self, queues: tuple[str, ...], kinds: list[str], versions: list[int], *, solo: bool) -> None:
         """Serve these; `solo`: only what must run alone."""
@@ -42,6 +45,13 @@ class Lanes:
     def solo(self) -> list[int]:
         """The lanes of what must run alone, which solo processes claim from: of a look, some of them at random."""
         return self._solo if len(self._solo) <= SOLO_MOST else random.sample(self._solo, SOLO_MOST)
+
+    def solo_while_busy(self) -> list[int]:
+        """The same, when it is time to look; else none."""
+        if monotonic() - self._solo_at < SOLO_S:
+            return []
+        self._solo_at = monotonic()
+        return self.solo
 
     @property
     def served(self) -> list[int]:
