@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from typing import Any
 
 import pytest
 
@@ -25,12 +26,22 @@ async def asks(ctx: TaskContext) -> str:
 
 def test_each_question_to_a_task_is_there_twice_with_the_same_parameters() -> None:
     """`db` and `follow` aside, nothing blocks that cannot be awaited."""
-    methods = {name: each for name, each in inspect.getmembers(TaskHandle, inspect.isfunction) if name[0] != "_"}
+    methods = methods_of(TaskHandle)
     blocking = {name for name in methods if f"a{name}" in methods}
     assert methods.keys() == blocking | {f"a{name}" for name in blocking}
     assert {"status", "result", "cancel", "retry", "answer", "questions", "raise_budget"} <= blocking
     for name in blocking:
         assert inspect.signature(methods[name]).parameters == inspect.signature(methods[f"a{name}"]).parameters, name
+
+
+def test_what_an_app_is_asked_of_all_its_tasks_is_there_twice_with_the_same_parameters() -> None:
+    methods = methods_of(App)
+    for name in ("dead", "doubts", "signal", "usage"):
+        assert inspect.signature(methods[name]).parameters == inspect.signature(methods[f"a{name}"]).parameters, name
+
+
+def methods_of(kind: type) -> dict[str, Any]:
+    return {name: each for name, each in inspect.getmembers(kind, inspect.isfunction) if name[0] != "_"}
 
 
 @pytest.mark.parametrize("awaited", [False, True], ids=["blocking", "awaited"])
@@ -51,6 +62,12 @@ async def test_a_task_is_answered_paid_for_and_tried_again(agentos_pool: Pool, a
     assert await ask("raise_budget", Budget(max_calls=1)) == 1
     await agentos_pool.adrain(app)
     assert await ask("status") == "failed"
+    (dead,) = await app.adead() if awaited else await asyncio.to_thread(app.dead)
+    assert (dead.task_id, dead.kind, dead.items, dead.in_doubt, dead.questions) == (handle.task_id, "asks", 1, 0, 0)
+    assert "not yet" in str(dead.reason)
+    (used,) = await app.ausage("task") if awaited else await asyncio.to_thread(app.usage, "task")
+    assert (used.task_id, used.calls, used.saved_calls, used.model) == (handle.task_id, 2, 1, None)
+    assert not await app.ausage(model="another")
     assert await ask("retry") == 1
     with pytest.raises(NotRetryable):
         await ask("retry")

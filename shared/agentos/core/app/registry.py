@@ -32,8 +32,10 @@ from agentos.core.llm.prices import use_prices
 from agentos.core.tool import Tool, shell_tool, tool_function
 from agentos.core.versions import accepted_versions
 from agentos.core.wake import waker_of
+from agentos.store.calls.budgets import By, UsageLine, usage_of
 from agentos.store.calls.doubts import Doubt, open_doubts
 from agentos.store.calls.ledger import OnDoubt
+from agentos.store.calls.rewind import DeadTask, dead_tasks
 from agentos.store.codec import Codec, use_codec
 from agentos.store.connect import Database
 from agentos.store.errors import ConfigInvalid, InvalidInput, TaskExists
@@ -296,6 +298,26 @@ class App:
     async def adoubts(self, limit: int = 100) -> tuple[Doubt, ...]:
         """The same, awaited."""
         return await asyncio.to_thread(self.doubts, limit)
+
+    def dead(self, limit: int = 100) -> tuple[DeadTask, ...]:
+        """The tasks that failed, newest first, and what `app.handle(dead.task_id).retry()` would find of each."""
+        return self._database().run(dead_tasks(limit))
+
+    async def adead(self, limit: int = 100) -> tuple[DeadTask, ...]:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.dead, limit)
+
+    def usage(
+        self, *by: By, task_id: str | None = None, model: str | None = None, days: int = 30, limit: int = 1000
+    ) -> tuple[UsageLine, ...]:
+        """Tokens and cost of model calls, spent and saved, told apart by "task", "model" and "day" (none: one sum)."""
+        return self._database().run(usage_of(by, task_id=task_id, model=model, days=days, limit=limit))
+
+    async def ausage(
+        self, *by: By, task_id: str | None = None, model: str | None = None, days: int = 30, limit: int = 1000
+    ) -> tuple[UsageLine, ...]:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.usage, *by, task_id=task_id, model=model, days=days, limit=limit)
 
     def _handler(self, kind: str) -> Handler | None:
         """What is registered; None: this app has none of its own, or the kind is built in."""
