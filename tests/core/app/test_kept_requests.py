@@ -1,10 +1,14 @@
 """What models were asked is kept, each message once, in the commit that begins the call."""
 
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentos.core.app import App, TaskContext
+from agentos.core.app import App, BlockingContext, TaskContext
 from agentos.store.calls.blobs import collect_blobs, task_bytes
 from agentos.testing import CRASH_TIMES, Pool, crash_at
 
@@ -80,6 +84,39 @@ def test_whoever_dies_a_call_has_its_whole_request_and_no_part_is_left_over(
     assert handle.model_calls() == ()
     agentos_pool.database.run(collect_blobs(0))
     assert agentos_pool.rows("SELECT 1 FROM agentos.blobs") == []
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_killed_in_the_middle_of_a_stream_nothing_of_it_is_kept_and_it_is_asked_anew(
+    app: App, agentos_pool: Pool, tmp_path: Path, blocking: bool
+) -> None:
+    died = tmp_path / "died"
+
+    def chunks(_: Any) -> Iterator[str]:
+        yield "half"
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield " whole"
+
+    if blocking:
+
+        @app.task("stream")
+        def stream(ctx: BlockingContext) -> list[str]:
+            return list(ctx.llm_stream("plan", prompt="p", model="m", generate=chunks))
+    else:
+
+        @app.task("stream")
+        async def astream(ctx: TaskContext) -> list[str]:
+            return [text async for text in ctx.llm_stream("plan", prompt="p", model="m", generate=chunks)]
+
+    handle = app.submit("stream", {})
+    with crash_at("before:cache_finish"):  # in a child process, which does not come that far
+        assert agentos_pool.drain(app).killed
+    assert [call.output for call in handle.model_calls()] == [None]
+    agentos_pool.drain(app)
+    assert handle.result(0) == ["half", " whole"]
+    assert [call.output for call in handle.model_calls()] == ["half whole"]
 
 
 def test_a_shared_request_stays_for_the_task_that_used_it_when_the_first_is_purged(
