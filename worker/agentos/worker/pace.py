@@ -8,7 +8,7 @@ WINDOW_S = 0.05
 """What is prefetched waits about this long for its slot, at most: an idle worker elsewhere would start it sooner."""
 MOST = 500
 CLAIM_MOST = 128
-"""Items of one claim. What is begun at once, and so charged when the process dies, is one such claim or two."""
+"""Items of one claim. What is begun at once, and so charged when the process dies, is three such claims at most."""
 FLUSH_ITEMS = 64
 FLUSH_S = 0.005
 """While prefetched items keep the slots busy, completions gather until there are so many, or the first is so old."""
@@ -23,13 +23,20 @@ class Pace:
         self._limit = MOST if limit is None else limit
         self._finished: deque[tuple[float, int]] = deque()
         self._sum = 0
-        self.per_turn = 0.0
+        self._per_turn = 0.0
 
     def finished(self, count: int) -> None:
         """So many handlers have ended since the last turn."""
         self._finished.append((monotonic(), count))
         self._sum += count
-        self.per_turn = max(count, self.per_turn * 0.8)
+        self._per_turn = max(count, self._per_turn * 0.8)
+
+    @property
+    def ahead(self) -> int:
+        """How many items begin before the reply after next: those of this turn, and those of the one behind it. With
+        those of this turn alone, handlers that are quicker than a reply stood still for every second one.
+        """
+        return min(int(2 * self._per_turn), 2 * CLAIM_MOST)
 
     @property
     def prefetch(self) -> int:

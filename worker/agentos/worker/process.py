@@ -263,7 +263,7 @@ class Worker:
         if self._slots.queue and not prefetch:  # what runs takes its time
             await self._give_back_queue()
         room = self.options.concurrency + prefetch - (len(self.held) - len(self._completions))
-        ahead = self._slots.free + (int(2 * self._pace.per_turn) if prefetch else 0)
+        ahead = self._slots.free + (self._pace.ahead if prefetch else 0)
         claimed = await self._claims.turn(self._completions, max(room, 0), ahead)
         if claimed.solo_waiting:
             self._solo.wanted()
