@@ -117,6 +117,17 @@ def model_calls(page: Played) -> None:
     assert {line.name for line in page.pool.database.run(budgets.budget_of("t"))} == {"max_cost", "max_calls"}
 
 
+def operations(page: Played) -> None:
+    page.rest()
+    first, again = page.names["take"](7), page.names["take"](7)
+    assert (first.created, again.created, again.task_id) == (True, False, first.task_id)
+    page.drain()
+    assert first.status() == "failed"
+    assert page.names["tea_arrived"]() == [first.task_id]
+    page.drain()
+    assert first.result(0) == "order 7 is on its way"
+
+
 def progress(page: Played) -> None:
     page.next()
     assert page.result("index", {"files": ["a", "b"]}, task_id="task-123") == 2
@@ -270,6 +281,7 @@ PLAYED: dict[str, Callable[[Played], None]] = {
     "llm.md": model_calls,
     "progress.md": progress,
     "purge.md": purge,
+    "tasks.md": operations,
     "codec.md": sealing,
     "cron.md": cron,
     "fork.md": fork,
