@@ -81,7 +81,7 @@ class Container:
     def stop(self, grace_s: int = 40) -> tuple[int, float]:
         """SIGTERM, and SIGKILL after `grace_s`; its exit code, and the seconds that it took."""
         began = time.monotonic()
-        docker("stop", "--time", str(grace_s), self.name, timeout_s=grace_s + 30)
+        docker("stop", "-t", str(grace_s), self.name, timeout_s=grace_s + 30)
         return int(self.state()["ExitCode"]), time.monotonic() - began
 
     def kill(self) -> None:
