@@ -119,8 +119,11 @@ def test_a_folder_that_is_not_empty_is_refused(database_dsn: str, tmp_path: Path
 
 
 def test_a_database_without_the_schema_is_refused(empty_database: str, tmp_path: Path) -> None:
-    demo = start(tmp_path / "out", "--dsn", empty_database)
-    _, stderr = demo.communicate(timeout=60)
+    demo = start(tmp_path / "out", "--dsn", empty_database, "--json")
+    stdout, stderr = demo.communicate(timeout=60)
     assert demo.returncode == 3
     assert "agentos migrate" in stderr
+    told = json.loads(stdout)
+    assert told["ok"] is False
+    assert "agentos migrate" in told["error"]
     assert not (tmp_path / "out").exists()

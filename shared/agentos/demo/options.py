@@ -12,6 +12,11 @@ that has a checkpoint, and an artifact that this checkpoint vouches for is chang
 nothing lost, no effect twice, no answer of the model paid twice. A log outside the database is what is counted."""
 
 _EPILOG = """\
+Examples:
+  agentos demo
+  agentos demo --plain --out /tmp/audit
+  agentos demo --json --limit 20 | jq .problems
+
 exit codes:
   0    nothing lost, nothing duplicated, and the killed item and its artifact went through recovery
   1    that is not so; the summary says what

@@ -1,5 +1,6 @@
 """What models were asked is kept, each message once, in the commit that begins the call."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -116,7 +117,7 @@ def test_killed_in_the_middle_of_a_stream_nothing_of_it_is_kept_and_it_is_asked_
     assert [call.output for call in handle.model_calls()] == [None]
     agentos_pool.drain(app)
     assert handle.result(0) == ["half", " whole"]
-    assert [call.output for call in handle.model_calls()] == ["half whole"]
+    assert [call.output for call in asyncio.run(handle.amodel_calls())] == ["half whole"]
 
 
 def test_a_shared_request_stays_for_the_task_that_used_it_when_the_first_is_purged(
