@@ -8,6 +8,7 @@ from agentos.core.logs import get_logger
 from agentos.core.process import monotonic
 from agentos.store.calls import items, workers
 from agentos.store.calls.items import Claimed
+from agentos.store.calls.workers import AtRisk
 from agentos.store.connect import AsyncDatabase
 from agentos.store.counts import counts
 from agentos.store.errors import DatabaseUnavailable
@@ -131,13 +132,10 @@ class Claims:
         except TimeoutError as exc:
             raise DatabaseUnavailable(f"a claim had no answer for {self._timeout_s:g} s") from exc
 
-    async def at_risk(self) -> int:
-        """This worker's share of the leases that may be reclaimed before long, and must then run alone."""
+    async def at_risk(self) -> AtRisk:
+        """The leases that may be reclaimed before long, and must then run alone, and how many workers share them."""
         served = self._lanes.served
-        if not served:
-            return 0
-        risk = await self._db.run(workers.leases_at_risk(served))
-        return -(-risk.leases // max(risk.workers, 1))
+        return await self._db.run(workers.leases_at_risk(served)) if served else AtRisk(leases=0, workers=1)
 
     async def adopt(self) -> None:
         """Make memory and database agree: after a claim whose reply was lost, and every now and then.

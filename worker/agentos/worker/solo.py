@@ -6,16 +6,22 @@ there are none. A poison item then kills its child and nobody else.
 After the loss of many workers the start of these processes is what their items would wait for. So they are started
 while the TTL of the lost ones runs out, and forked from a server process that has imported agentos and nothing of the
 user's: an interpreter that imports it anew needs most of a second of a core.
+
+Every worker sees the same items wait. Who starts processes for them is left to chance: about two are started for one
+item, not one by each worker of the fleet. Twenty on one host kept both cores busy for ten seconds.
 """
 
 import asyncio
+import math
 import multiprocessing
 import os
+import random
 import signal
 from multiprocessing.process import BaseProcess
 
 from agentos.core.logs import get_logger
 from agentos.core.process import monotonic
+from agentos.store.calls.workers import AtRisk
 
 log = get_logger(__name__)
 
@@ -38,6 +44,7 @@ class SoloChildren:
         self._children: list[BaseProcess] = []
         self._started_at = -FORGET_S
         self._burst = 1
+        self._workers = 1
         self._starting: asyncio.Task[None] | None = None
 
     def wanted(self) -> None:
@@ -45,12 +52,20 @@ class SoloChildren:
         since_s = monotonic() - self._started_at
         if since_s > NEXT_S:
             self._burst = 1 if since_s > FORGET_S else self._burst * 2
-            self._start(len(self._living()) + self._burst)
+            self._started_at = monotonic()
+            if count := self._share(self._burst):
+                self._start(len(self._living()) + count)
 
-    def prepare(self, count: int) -> None:
+    def prepare(self, risk: AtRisk) -> None:
         """So many items may soon have to run alone: their processes are there when they do."""
-        if count > 0:
+        self._workers = max(risk.workers, 1)
+        if count := self._share(risk.leases):
             self._start(count)
+
+    def _share(self, items: int) -> int:
+        """For how many of so many items this worker starts processes; of a large fleet two workers do for one item."""
+        share = items / self._workers
+        return math.ceil(share) if share >= 1 else int(random.random() < 2 * share)
 
     def _living(self) -> list[BaseProcess]:
         self._children = [child for child in self._children if child.is_alive()]
