@@ -18,7 +18,7 @@ from agentos.store.calls import retention
 from agentos.store.calls.retention import DayPartition, Kind
 from agentos.store.connect import AsyncDatabase
 from agentos.store.counts import counts
-from agentos.store.errors import DatabaseBusy, PartitionRefused
+from agentos.store.errors import DatabaseBusy, PartitionRefused, SchemaMissing
 from agentos.store.schema import in_schema
 from agentos.store.settings import Settings
 
@@ -173,7 +173,7 @@ async def drop(db: AsyncDatabase, partition: DayPartition) -> str | None:
             return "something in it lives again; it is kept, and looked at anew"
     except DatabaseBusy as error:
         return error.message
-    except asyncpg.UndefinedTableError as error:
+    except (asyncpg.UndefinedTableError, SchemaMissing) as error:  # the first of the detach, the other of a call
         raise PartitionRefused(f"partition {partition.name} has gone") from error
     except (asyncpg.PostgresError, TimeoutError) as error:
         return str(error) or f"it was not detached within {DETACH_S:g} s: a transaction that may read it does not end"
