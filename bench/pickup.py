@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from bench.app import app
 from bench.bed import Bed
+from bench.clients import Clients, insert_bare
 from bench.measure import Figure, percentile
 from bench.processes import until, workers
 
@@ -13,6 +14,8 @@ ISSUE = "3 pick-up"
 POLL_S = 1.0
 """The default."""
 IDLE_S = 10.0
+PACE_S = 0.03
+"""Between two submits: long enough for worker, server and cores to have gone to sleep."""
 RESULTS = """
     SELECT r.task_id, (o.result #>> '{}')::bigint
       FROM agentos.task_records r JOIN agentos.outcomes o ON o.item_id = r.single
@@ -23,9 +26,12 @@ COMMITS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datnam
 
 def run(bed: Bed) -> Iterator[Figure]:
     """The figures of this file."""
+    with Clients(1) as rows:
+        bare = _paced(rows, bed.size(200))
+    yield Figure(ISSUE, "bare INSERT, committed, at this pace", percentile(bare, 50), "ms", min(bare), max(bare))
     with workers(bed, "heard"):
-        _latencies(bed, "heard", 20, 0.03)
-        heard = _latencies(bed, "heard", bed.size(400), 0.03)
+        _latencies(bed, "heard", 20, PACE_S)
+        heard = _latencies(bed, "heard", bed.size(400), PACE_S)
         yield Figure(ISSUE, "listening, p50", percentile(heard, 50), "ms", min(heard), max(heard)).held_to(
             "value", "≤", 1.0
         )
@@ -51,6 +57,15 @@ def _latencies(bed: Bed, queue: str, times: int, pause_s: float) -> list[float]:
     ids = list(returned)
     until("all results", lambda: len(bed.rows(RESULTS, ids)) == times, pause_s=0.2)
     return [(began - returned[task_id]) / 1e6 for task_id, began in bed.rows(RESULTS, ids)]
+
+
+def _paced(rows: Clients, times: int) -> list[float]:
+    """Milliseconds of a commit by whoever has slept before it: the claim is one, and the wake-up another."""
+    taken = []
+    for _ in range(times):
+        time.sleep(PACE_S * random.uniform(0.7, 1.3))
+        taken.append(rows.median_ms(insert_bare, 1))
+    return taken
 
 
 def _statements(bed: Bed, windows: int) -> float:

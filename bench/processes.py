@@ -15,6 +15,7 @@ from bench.bed import Bed
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 60.0
 ALIVE = "SELECT count(*) FROM agentos.workers WHERE label = %s AND state = 'alive'"
+READY = "SELECT count(*) FROM agentos.workers WHERE pid = %s AND state = 'alive'"
 
 
 def start(*argv: str, **options: Any) -> subprocess.Popen[str]:
@@ -49,15 +50,24 @@ def workers(
     bed: Bed, queue: str, *options: str, count: int = 1, label: str | None = None
 ) -> Iterator[list[subprocess.Popen[str]]]:
     """So many worker processes that serve `queue`, ready."""
-    label = label or queue
-    argv = ("agentos-worker", "--app", "bench.app:app", "--queue", queue, "--label", label, *options)
-    started = [start(*argv) for _ in range(count)]
+    started = [_worker(queue, label, options) for _ in range(count)]
     try:
-        until(f"workers of {queue}", lambda: bed.rows(ALIVE, label)[0][0] == count)
+        until(f"workers of {queue}", lambda: bed.rows(ALIVE, label or queue)[0][0] == count)
         yield started
     finally:
         for process in started:
             end(process)
+
+
+def more(bed: Bed, queue: str, *options: str) -> subprocess.Popen[str]:
+    """One more of `workers`, ready; the caller puts it among them."""
+    process = _worker(queue, None, options)
+    until(f"another worker of {queue}", lambda: bool(bed.rows(READY, process.pid)[0][0]))
+    return process
+
+
+def _worker(queue: str, label: str | None, options: Sequence[str]) -> subprocess.Popen[str]:
+    return start("agentos-worker", "--app", "bench.app:app", "--queue", queue, "--label", label or queue, *options)
 
 
 def raw_drain(loop: str, batch: int, processes: int) -> float:
