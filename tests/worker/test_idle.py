@@ -4,6 +4,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -126,3 +128,16 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def test_a_worker_imports_nothing_that_only_others_need() -> None:
+    code = (
+        "import sys, agentos.worker.__main__ as m\nsys.argv[1:] = ['--app', 'nowhere:app']\n"
+        "try: m.main()\nexcept SystemExit: pass\n"
+        "assert 'agentos.worker.command' in sys.modules\n"
+        "found = {'rich', 'sqlite3', 'yaml', 'httpx', 'opentelemetry', 'starlette', 'uvicorn'} & set(sys.modules)\n"
+        "import rich  # a handler may\n"
+        "sys.exit(sorted(found) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

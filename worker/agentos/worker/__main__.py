@@ -17,7 +17,7 @@ def main() -> None:
         sys.exit(healthcheck(sys.argv[1:]))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: os._exit(128 + number))
-    from agentos.worker.command import cli  # noqa: PLC0415  half a second of imports, in which a signal may come
+    from agentos.worker.lean import cli  # noqa: PLC0415  half a second of imports, in which a signal may come
 
     cli()
 

@@ -12,16 +12,20 @@ item, not one by each worker of the fleet. Twenty on one host kept both cores bu
 """
 
 import asyncio
+import functools
 import math
-import multiprocessing
 import os
 import random
 import signal
-from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
 from agentos.core.logs import get_logger
 from agentos.core.process import monotonic
 from agentos.store.calls.workers import AtRisk
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
+    from multiprocessing.process import BaseProcess
 
 log = get_logger(__name__)
 
@@ -67,7 +71,7 @@ class SoloChildren:
         share = items / self._workers
         return math.ceil(share) if share >= 1 else int(random.random() < 2 * share)
 
-    def _living(self) -> list[BaseProcess]:
+    def _living(self) -> "list[BaseProcess]":
         self._children = [child for child in self._children if child.is_alive()]
         return self._children
 
@@ -78,7 +82,7 @@ class SoloChildren:
 
     async def _fork(self, argv: tuple[str, ...], count: int) -> None:
         for _ in range(count):
-            child = _forking.Process(target=_child, args=(argv,), name="agentos-solo")
+            child = _forking().Process(target=_child, args=(argv,), name="agentos-solo")
             try:
                 await asyncio.to_thread(child.start)  # the first one waits for the server's imports
             except (OSError, EOFError) as exc:
@@ -105,11 +109,16 @@ class SoloChildren:
                 os.kill(child.pid, number)
 
 
-_forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["agentos.worker.command"])
+@functools.cache
+def _forking() -> "ForkServerContext":
+    import multiprocessing  # noqa: PLC0415  1 MiB that most workers never need
+
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(["agentos.worker.lean"])
+    return forking
 
 
 def _child(argv: tuple[str, ...]) -> None:
-    from agentos.worker.command import cli  # noqa: PLC0415  it imports this module
+    from agentos.worker.lean import cli  # noqa: PLC0415  it imports this module
 
     cli(args=[*argv, "--solo"])

@@ -8,7 +8,6 @@ from agentos.core.evidence.custom import custom
 from agentos.core.evidence.files import artifact_exists, file_sha256
 from agentos.core.evidence.pack import EvidencePack
 from agentos.core.evidence.postgres import postgres_row
-from agentos.core.evidence.sqlite import sqlite_row
 from agentos.core.evidence.stamp import elsewhere
 from agentos.core.evidence.urls import url_exists, url_sha256
 from agentos.core.evidence.verdict import PackVerdict, Refuted, Verdict, judge
@@ -47,7 +46,11 @@ def _check_of(evidence: Evidence) -> Callable[[Evidence, World], str]:
 
 
 def _row(evidence: Evidence, world: World) -> str:
-    return (sqlite_row if "db_path" in evidence.metadata else postgres_row)(evidence, world)
+    if "db_path" not in evidence.metadata:
+        return postgres_row(evidence, world)
+    from agentos.core.evidence.sqlite import sqlite_row  # noqa: PLC0415  a library of 1.5 MiB that few claims need
+
+    return sqlite_row(evidence, world)
 
 
 def _exists(evidence: Evidence, world: World) -> str:

@@ -7,7 +7,6 @@ from agentos.core.plan.build import build_plan
 from agentos.core.plan.document import MAX_CHARACTERS, Node, Problems
 from agentos.core.plan.json_document import NotJSON, json_node, read_json
 from agentos.core.plan.model import Plan
-from agentos.core.plan.yaml_document import read_yaml
 from agentos.store.errors import InvalidPlan
 
 _TOO_LARGE = f"a plan may have {MAX_CHARACTERS} characters: give large inputs to its items as files"
@@ -60,7 +59,13 @@ def _read(text: str, source: str, problems: Problems) -> Node:
         try:
             node = json_node(text, attempt)
         except NotJSON:
-            return read_yaml(text, problems)
+            return _read_yaml(text, problems)
         problems.found.extend(attempt.found)
         return node
+    return _read_yaml(text, problems)
+
+
+def _read_yaml(text: str, problems: Problems) -> Node:
+    from agentos.core.plan.yaml_document import read_yaml  # noqa: PLC0415  workers import this module, and read no file
+
     return read_yaml(text, problems)
