@@ -1,4 +1,6 @@
-"""`ChatClient`: one chat completion over HTTP, retried while that can help. httpx is imported with the first call."""
+"""`ChatClient`: one chat completion over HTTP, retried while that can help. httpx and stamina are imported by a client
+that is asked: every worker imports this module, and few ask a model through it.
+"""
 
 import functools
 import importlib.metadata
@@ -8,9 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import stamina
 import structlog
-from stamina.instrumentation import LoggingOnRetryHook, StructlogOnRetryHook, get_on_retry_hooks, set_on_retry_hooks
 
 from agentos.core.llm.answer import Answer, read_completion
 from agentos.core.llm.completion import Completion
@@ -105,6 +105,8 @@ class ChatClient:
         return {"method": "POST", "url": self._url, "content": content, "headers": headers}
 
     def _attempts(self) -> Any:  # stamina does not export the type of its context
+        import stamina  # noqa: PLC0415  as above
+
         return stamina.retry_context(
             on=_wait_before_next,
             attempts=self.attempts,
@@ -209,6 +211,13 @@ def _keep_retry_logs_off_stdout() -> None:
     """stamina logs retries through structlog, which prints to stdout in a program that has not configured it."""
     if structlog.is_configured():
         return
+    from stamina.instrumentation import (  # noqa: PLC0415  as above
+        LoggingOnRetryHook,
+        StructlogOnRetryHook,
+        get_on_retry_hooks,
+        set_on_retry_hooks,
+    )
+
     noisy = StructlogOnRetryHook.hook_factory.__module__
     hooks = get_on_retry_hooks()
     if any(hook.__module__ == noisy for hook in hooks):
