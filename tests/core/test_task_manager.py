@@ -98,6 +98,15 @@ def test_an_id_is_taken_once(manager: TaskManager) -> None:
         manager.create_task("t", task_id="task-1", kind="any")
 
 
+async def test_a_manager_can_be_awaited(manager: TaskManager) -> None:
+    manager.create_task("one", task_id="task-1")
+    assert await manager.acancel_task("task-1", "no tea") == "cancelled"
+    (task,) = await manager.alist_tasks(status="cancelled")
+    assert (task.task_id, task.reason) == ("task-1", "no tea")
+    assert await manager.aget_task("task-1") == task
+    assert await manager.alist_tasks(status="running") == []
+
+
 def test_tasks_are_listed_newest_first_and_cancelled(manager: TaskManager) -> None:
     for n in range(3):
         manager.create_task("t", task_id=f"task-{n}", kind="any")

@@ -1,20 +1,33 @@
 """`agentos crashtest`: the matrix of every primitive, killed before, during and after each of its commits."""
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from tests.cli.conftest import Command, agentos, zygote
+from tests.coordinator.daemon import Daemon, until
 from tests.store.test_surface import bodies
 
+from agentos.cli.crashtest_progress import Watch
 from agentos.store.calls import tasks
 from agentos.store.connect import Database, connect
 from agentos.store.errors import TaskExists
 from agentos.testing import Pool
 from agentos.testing.crash import crash_points
-from agentos.testing.crashtest import PRIMITIVES, SCENARIOS, TRANSITIONS, Scenario, Transition, run_matrix
+from agentos.testing.crashtest import (
+    PRIMITIVES,
+    SCENARIOS,
+    TRANSITIONS,
+    Scenario,
+    Transition,
+    places_of,
+    run_crew,
+    run_matrix,
+)
 from agentos.testing.crashtest.transition import KIND, Stage
 
 __all__ = ["agentos", "zygote"]
@@ -89,10 +102,71 @@ def test_the_command_prints_a_table_and_leaves_the_database_as_it_was(agentos: C
     shown = agentos("crashtest", "--only", "item", "--json")
     told = json.loads(shown.stdout)
     assert (shown.returncode, told["failed"], told["held"]) == (0, 0, 9), shown.stderr
+    assert "crashtest: 9 of 9 cells, 0 failed, " in shown.stderr
+    assert [cell["when"] for cell in told["cells"]] == ["before", "during", "after"] * 3
     with connect(agentos_dsn) as conn:
         schemas = conn.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'agentos%'").fetchall()
         assert schemas == [("agentos",)]
         assert conn.execute("SELECT count(*) FROM agentos.task_records").fetchone() == (0,)
+
+
+def test_ctrl_c_prints_what_is_known_and_leaves_nothing_behind(agentos_dsn: str) -> None:
+    only = ("item", "checkpoint", "tool_retry", "children")  # some 20 s, if nobody stops it
+    playing = Daemon("agentos.cli", "crashtest", *(word for name in only for word in ("--only", name)), "--jobs", "2")
+    try:
+        playing.until_said("crashtest: 1 of 27 cells, 0 failed")
+        crew = descendants(playing.process.pid)
+        assert len(crew) >= 2
+        playing.signal(signal.SIGINT)
+        assert playing.ended() == 130
+    finally:
+        playing.close()
+    assert playing.said("PRIMITIVE ")
+    assert playing.said("were not played)")
+    assert not playing.said("Traceback")
+    until(lambda: not any(is_alive(pid) for pid in crew), what="its processes are gone")
+    assert not schemas_of_crashtest(agentos_dsn)
+
+
+def schemas_of_crashtest(dsn: str) -> list[tuple[str]]:
+    with connect(dsn) as conn:
+        return conn.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'agentos_crash%'").fetchall()
+
+
+def descendants(pid: int) -> set[int]:
+    children = {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    return children.union(*map(descendants, children))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_cell_whose_process_is_lost_fails_and_the_others_are_played(
+    agentos_pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leader = os.getpid()
+
+    def fall(_stage: Stage) -> int:
+        assert os.getpid() != leader
+        os._exit(1)
+
+    lost = Transition("lost", "takes down who plays it", lambda *_: None, fall, 1, calls=("beat",))
+    sound = next(each for each in TRANSITIONS if each.name == "lane_of")
+    places = [next(places_of([lost])), *places_of([sound])]
+    with Watch(len(places), 2, line_s=0) as watch:
+        cells = []
+        for cell in run_crew(agentos_pool.dsn, ["agentos", "agentos"], places, tmp_path, began=watch.began):
+            watch.ended(cell)
+            cells.append(cell)
+    assert sorted((cell.scenario, cell.holds) for cell in cells) == [("lane_of", True)] * 3 + [("lost", False)]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "crashtest: 4 cells, 2 at a time"
+    assert "FAILS lost before:beat: the process that played it ended; see stderr" in said
+    assert said[-1].startswith("crashtest: 4 of 4 cells, 1 failed, ")
 
 
 def test_a_primitive_that_is_not_there_is_refused_with_those_that_are(agentos: Command) -> None:

@@ -21,7 +21,7 @@ from agentos.store.run import drive
 
 def cancel(
     task: TaskId,
-    reason: Annotated[str, typer.Option(help="Why; shown with the task.")] = "cancelled by request",
+    reason: Annotated[str, typer.Option(help="Why; shown with the task.")] = calls.CANCELLED,
     dsn: Dsn = None,
     json: AsJson = False,
 ) -> None:

@@ -1,5 +1,6 @@
 """`TaskManager`: create tasks and look at them."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -132,13 +133,25 @@ class TaskManager:
             )
         return Task.from_row(row)
 
+    async def aget_task(self, task_id: str) -> Task:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.get_task, task_id)
+
     def list_tasks(self, limit: int = 50, status: str | None = None) -> list[Task]:
         """The newest tasks, newest first; with `status`, those that have it."""
         return [Task.from_row(row) for row in self._db.run(tasks.list_tasks(limit, status))]
 
-    def cancel_task(self, task_id: str, reason: str = "cancelled by request") -> str:
+    async def alist_tasks(self, limit: int = 50, status: str | None = None) -> list[Task]:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.list_tasks, limit, status)
+
+    def cancel_task(self, task_id: str, reason: str = tasks.CANCELLED) -> str:
         """Ask for the end of a task. Returns its status: running, until what runs has been told. Raises UnknownTask."""
         return self._db.run(tasks.cancel_task(task_id, reason))
+
+    async def acancel_task(self, task_id: str, reason: str = tasks.CANCELLED) -> str:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.cancel_task, task_id, reason)
 
 
 def _named(what: str, value: object, longest: int) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from agentos.core.app import App, Budget, NonRetryable, TaskContext
 from agentos.core.app.handle import TaskHandle
-from agentos.store.errors import NotRetryable
+from agentos.store.errors import NotRetryable, TaskCancelled
 from agentos.testing import Pool
 
 app = App()
@@ -74,3 +74,12 @@ async def test_a_task_is_answered_paid_for_and_tried_again(agentos_pool: Pool, a
     await agentos_pool.adrain(app)
     assert await ask("result", 0) == "later by ann"
     assert await ask("cancel") == "completed"
+
+
+async def test_why_it_was_cancelled_is_kept(agentos_pool: Pool) -> None:
+    first, second = await asyncio.to_thread(app.submit, "asks"), await asyncio.to_thread(app.submit, "asks")
+    assert await asyncio.to_thread(first.cancel, reason="no tea") == "cancelled"
+    assert await second.acancel(reason="no milk") == "cancelled"
+    for handle, reason in ((first, "no tea"), (second, "no milk")):
+        with pytest.raises(TaskCancelled, match=reason):
+            await handle.aresult(0)

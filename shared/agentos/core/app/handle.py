@@ -74,13 +74,15 @@ class TaskHandle(Operations):
         while (event := await asyncio.to_thread(next, events, None)) is not None:
             yield event
 
-    def cancel(self) -> str:
-        """Ask for its end. Returns the status: `running` until what runs has been told."""
-        return self.db.run(tasks.cancel_task(self.task_id))
+    def cancel(self, reason: str = tasks.CANCELLED) -> str:
+        """Ask for its end; the task and its events say the `reason`. Returns the status: `running` until what runs has
+        been told. Raises UnknownTask.
+        """
+        return self.db.run(tasks.cancel_task(self.task_id, reason))
 
-    async def acancel(self) -> str:
+    async def acancel(self, reason: str = tasks.CANCELLED) -> str:
         """The same, awaited."""
-        return await asyncio.to_thread(self.cancel)
+        return await asyncio.to_thread(self.cancel, reason)
 
     def retry(self) -> int:
         """Open the items of a failed or cancelled task again; what is recorded is kept, and they go on from their last

@@ -323,7 +323,11 @@ def unserved(task_ids: Sequence[str]) -> Call[dict[str, Unserved]]:
     )
 
 
-def cancel_task(task_id: str, reason: str = "cancelled by request") -> Call[str]:
+CANCELLED = "cancelled by request"
+"""The reason, when none is given."""
+
+
+def cancel_task(task_id: str, reason: str = CANCELLED) -> Call[str]:
     """Ask for the end of a task. Returns its status: `running` until what runs has been told. Raises UnknownTask."""
     return Call(
         "SELECT agentos.cancel_task($1::text, $2::text) AS status",

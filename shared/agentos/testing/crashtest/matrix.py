@@ -2,6 +2,7 @@
 
 import secrets
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,22 +38,22 @@ class Cell:
         return self.trouble is None
 
 
-def run_matrix(
-    pool: Pool,
-    scenarios: Iterable[Scenario | Transition],
-    folder: Path,
-    *,
-    began: Callable[[str], None] = lambda _: None,
-) -> Iterator[Cell]:
+def run_matrix(pool: Pool, scenarios: Iterable[Scenario | Transition], folder: Path) -> Iterator[Cell]:
     """Every scenario, killed at each of its points; a cell as soon as it is known. `folder` takes the effects."""
+    for scenario, point in places_of(scenarios):
+        yield play_cell(pool, scenario, point, folder)
+
+
+def places_of(scenarios: Iterable[Scenario | Transition]) -> Iterator[tuple[Scenario | Transition, CrashPoint]]:
+    """The cells to be played, in order."""
     for scenario in scenarios:
         for call in scenario.calls:
             for when in CRASH_TIMES:
-                began(f"{scenario.name} {when}:{call}")
-                yield _cell(pool, scenario, CrashPoint(when, call), folder)
+                yield scenario, CrashPoint(when, call)
 
 
-def _cell(pool: Pool, scenario: Scenario | Transition, point: CrashPoint, folder: Path) -> Cell:
+def play_cell(pool: Pool, scenario: Scenario | Transition, point: CrashPoint, folder: Path) -> Cell:
+    """One of them, and what came of it."""
     started = time.monotonic()
     name = f"{scenario.name}-{point.when}-{point.call}-{secrets.token_hex(3)}"
     trouble: str | None = None
@@ -61,7 +62,9 @@ def _cell(pool: Pool, scenario: Scenario | Transition, point: CrashPoint, folder
             play(pool, scenario, point, name)
         else:
             _Run(pool, scenario, point, Effects(folder / name), name).go()
-    except (AssertionError, AgentOSError, TimeoutError) as exc:
+    except Exception as exc:
+        if not isinstance(exc, AssertionError | AgentOSError | TimeoutError):
+            traceback.print_exc()  # not one that says all there is to know
         trouble = str(exc) or type(exc).__name__
         _stop_what_is_left(pool)
     return Cell(scenario.name, point.call, point.when, time.monotonic() - started, trouble)
