@@ -118,6 +118,7 @@ def test_ctrl_c_prints_what_is_known_and_leaves_nothing_behind(agentos_dsn: str)
         crew = descendants(playing.process.pid)
         assert len(crew) >= 2
         playing.signal(signal.SIGINT)
+        playing.signal(signal.SIGTERM)  # whoever loses patience changes nothing
         assert playing.ended() == 130
     finally:
         playing.close()

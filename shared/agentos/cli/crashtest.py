@@ -5,7 +5,7 @@ import secrets
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +26,7 @@ from agentos.store.settings import load_settings
 from agentos.testing import CRASH_TIMES
 from agentos.testing.crashtest import PRIMITIVES, Cell, Scenario, Transition, places_of, run_crew
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
 JOBS = min(4, os.cpu_count() or 1)
 """More than there are cores take longer, not shorter. Each takes some fifteen connections."""
 
@@ -86,10 +87,10 @@ def _play(
 ) -> bool:  # fmt: skip
     """Whether somebody stopped it: by then its processes and schemas are gone."""
     places = list(places_of(chosen))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or who ends it so finds its schemas in his database
     try:
         with (
-            _own_schemas(dsn, min(jobs, len(places)), keep=keep) as (url, schemas),
+            _stoppable() as ending,
+            _own_schemas(dsn, min(jobs, len(places)), ending, keep=keep) as (url, schemas),
             tempfile.TemporaryDirectory(prefix="agentos-crashtest-") as folder,
             Watch(len(places), jobs) as watch,
             closing(run_crew(url, schemas, places, Path(folder), began=watch.began)) as found,
@@ -103,8 +104,37 @@ def _play(
 
 
 @contextmanager
-def _own_schemas(dsn: str | None, count: int, *, keep: bool) -> Iterator[tuple[str, Sequence[str]]]:
-    """New schemas in the database, and its URL."""
+def _stoppable() -> Iterator[Callable[[], None]]:
+    """Ctrl-C or SIGTERM is a KeyboardInterrupt, once: a second one would leave processes and schemas there. Nor is it
+    one after what this yields was called.
+    """
+    former = {number: signal.getsignal(number) for number in STOPS}
+    ending = False
+
+    def end() -> None:
+        nonlocal ending
+        ending = True
+
+    def stop(_number: int, _frame: object) -> None:
+        if not ending:
+            end()
+            raise KeyboardInterrupt
+
+    for number, was in former.items():
+        if was is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield end
+    finally:
+        for number, was in former.items():
+            signal.signal(number, was)
+
+
+@contextmanager
+def _own_schemas(
+    dsn: str | None, count: int, ending: Callable[[], None], *, keep: bool
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """New schemas in the database, and its URL. `ending` is called before they are dropped."""
     url = locate(load_settings(dsn=dsn)).dsn
     run = secrets.token_hex(4)
     names = [f"agentos_crashtest_{run}_{n}" for n in range(1, count + 1)]
@@ -113,14 +143,11 @@ def _own_schemas(dsn: str | None, count: int, *, keep: bool) -> Iterator[tuple[s
             _make(url, name)
         yield url, names
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave them there
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ending()
         if keep:
             err.print(f"left for you to look at: schema {', '.join(names)} ({VARIABLE}={names[0]} agentos tasks)")
         else:
             _drop(url, names)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _make(url: str, name: str) -> None:
