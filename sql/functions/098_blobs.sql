@@ -55,6 +55,16 @@ BEGIN
     RETURN v_gone;
 END $$;
 
+-- How many of the next p_limit it would delete, and their bytes. Reads only.
+CREATE FUNCTION agentos.collectable_blobs(p_grace_s float8, p_limit integer) RETURNS TABLE (parts integer, bytes bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT count(*)::integer, coalesce(sum(octet_length(o.body)), 0)::bigint
+      FROM (SELECT b.sha256, b.body FROM agentos.blobs b
+             WHERE b.orphaned_at <= (SELECT agentos.clock()) - make_interval(secs => p_grace_s)
+             ORDER BY b.orphaned_at LIMIT p_limit) o
+     WHERE NOT EXISTS (SELECT 1 FROM agentos.blob_refs r WHERE r.sha256 = o.sha256)
+$$;
+
 -- A task's references go; parts that no other task refers to are left for collect_blobs.
 CREATE FUNCTION agentos.drop_blobs(p_task text) RETURNS integer LANGUAGE sql AS $$
     SELECT agentos.drop_blobs_of(ARRAY[p_task])

@@ -7,8 +7,9 @@ import psycopg
 import pytest
 from tests.cli.conftest import Command
 from tests.cli.pool import HandWorker
+from tests.store.test_blob_calls import BODIES, commit
 
-from agentos.store.calls import retention, tasks, workers
+from agentos.store.calls import blobs, retention, tasks, workers
 from agentos.store.connect import Database
 from agentos.testing.clock import Clock
 
@@ -82,6 +83,32 @@ def test_a_partition_that_cannot_go_is_told_here_and_by_doctor(
     found = json.loads(agentos("doctor", "--json").stdout)["findings"]
     assert [each["data"]["partition"] for each in found if each["finding"] == "partition_blocked"] == [name]
     assert agentos("retention", "--apply").returncode == 0
+
+
+def test_parts_that_nothing_refers_to_are_counted_and_go_by_their_own_policy(
+    agentos: Command, db: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("task-1", "open"):
+        db.run(tasks.submit(name, "work", "a title", "{}"))
+    name, body = next(iter(BODIES.items()))
+    db.run(commit("task-1"))
+    db.run(commit("open", [name], {name: body}))
+    db.run(blobs.drop_blobs("task-1"))
+    clock.advance(601)
+    assert json.loads(agentos("retention", "--json").stdout)["parts"]["count"] == 1
+    assert "1 parts" in agentos("retention").stdout
+    monkeypatch.setenv("AGENTOS_RETENTION_BLOBS_S", "never")
+    assert json.loads(agentos("retention", "--apply", "--json").stdout)["parts"] == 0
+    monkeypatch.setenv("AGENTOS_RETENTION_BLOBS_S", "600")
+    assert json.loads(agentos("retention", "--apply", "--json").stdout)["parts"] == 1
+    assert db.run(blobs.get_blobs(list(BODIES))) == {name: body}
+
+
+def test_outcomes_cannot_go_before_their_task(agentos: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTOS_RETENTION_OUTCOMES_D", "29")
+    done = agentos("retention")
+    assert done.returncode == 2
+    assert "AGENTOS_RETENTION_OUTCOMES_D is shorter than AGENTOS_RETENTION_TASKS_D" in done.stderr
 
 
 def test_records_cannot_outlive_their_task(agentos: Command, monkeypatch: pytest.MonkeyPatch) -> None:

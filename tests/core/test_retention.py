@@ -5,18 +5,20 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import psycopg
 import pytest
 from tests.store import engine
+from tests.store.test_blob_calls import BODIES, commit
 from tests.store.test_roles import login, prefix, with_roles  # noqa: F401  two of them fixtures
 
+from agentos.coordinator.duties import tidy
 from agentos.core import retention
 from agentos.core.retention import Policy, Retention
-from agentos.store.calls import items, rewind, tasks, workers
+from agentos.store.calls import blobs, items, rewind, tasks, workers
 from agentos.store.calls import retention as calls
 from agentos.store.connect import AsyncDatabase, Database
 from agentos.store.run import Call
@@ -24,7 +26,7 @@ from agentos.testing.clock import Clock
 
 Conn = psycopg.Connection[Any]
 DAY = 86_400
-POLICY = Policy(30, 30, 30, 30, 14, 400, 400)
+POLICY = Policy(30, 30, 30, 30, 14, 400, 400, 30, 600)
 
 
 class Killed(BaseException):
@@ -232,13 +234,47 @@ async def test_a_coordinators_login_that_owns_no_table_drops_partitions_too(
 
 async def test_a_policy_of_never_keeps_all(old: Database, adb: AsyncDatabase, conn: Conn) -> None:
     before = partitions(conn)
-    did = await whole(adb, Policy(None, None, None, None, None, None, None))
+    did = await whole(adb, Policy(None, None, None, None, None, None, None, None, None))
     assert (did.retired, did.trimmed, did.partitions, did.forgotten) == (0, 0, [], 0)
     assert partitions(conn) == before
     assert engine.count(conn, "task_records") == 21
 
 
+async def test_outcomes_may_stay_longer_than_their_tasks_and_those_of_the_living_do_always(
+    old: Database, adb: AsyncDatabase, conn: Conn
+) -> None:
+    before = {name for name, _ in partitions(conn)}
+    outcomes = engine.count(conn, "outcomes")
+    await whole(adb, replace(POLICY, outcomes_d=60))
+    left = {name for name, _ in partitions(conn)}
+    assert left == {name for name in before if name.startswith("outcomes") or not is_due(old, name)}
+    assert (engine.count(conn, "task_records"), engine.count(conn, "outcomes")) == (1, outcomes)
+    await whole(adb)
+    assert_only_the_living_are_left(conn, old, before)
+    assert engine.count(conn, "outcomes") == 3
+
+
+async def test_parts_go_after_their_seconds_and_never_while_a_task_names_them(
+    adb: AsyncDatabase, db: Database, conn: Conn, clock: Clock
+) -> None:
+    (shared, body), (alone, _) = BODIES.items()
+    for name, names in (("task-1", list(BODIES)), ("open", [shared])):
+        engine.submit(db, name)
+        await adb.run(commit(name, names, {each: BODIES[each] for each in names}))
+    assert db.run(blobs.drop_blobs("task-1")) == 2
+    clock.advance(3599)
+    for kept_s, due in ((None, None), (3600, (0, 0))):
+        assert (await whole(adb, replace(POLICY, blobs_s=kept_s))).parts == 0
+        await tidy(adb, kept_s)
+        assert kept_s is None or db.run(blobs.collectable_blobs(kept_s, 10)) == due
+    assert set(db.run(blobs.get_blobs([shared, alone]))) == {shared, alone}
+    clock.advance(2)
+    assert db.run(blobs.collectable_blobs(3600, 10))[0] == 1
+    assert (await whole(adb, replace(POLICY, blobs_s=3600))).parts == 1
+    assert db.run(blobs.get_blobs([shared, alone])) == {shared: body}
+
+
 def test_what_is_looked_for_by_a_policy() -> None:
     assert POLICY.walks() == ((("tasks",), 30),)
-    assert Policy(30, 7, 30, 7, 14, 1, 1).walks() == ((("tasks",), 30), (("checkpoints", "cache"), 7))
-    assert Policy(None, 7, None, 9, 14, 1, 1).walks() == ((("checkpoints",), 7), (("cache",), 9))
+    assert Policy(30, 7, 30, 7, 14, 1, 1, 30, 600).walks() == ((("tasks",), 30), (("checkpoints", "cache"), 7))
+    assert Policy(None, 7, None, 9, 14, 1, 1, None, 600).walks() == ((("checkpoints",), 7), (("cache",), 9))

@@ -173,8 +173,13 @@ def test_records_may_go_before_their_task_which_then_goes_on_nowhere(runner: Dri
     assert engine.count(conn, "blob_refs") == 2 * len(BODIES)
     assert retire(runner, 7, ("ledger",)) == 1
     assert engine.count(conn, "blob_refs") == len(BODIES)
-    with pytest.raises(TaskRetired, match="records of task task-1 were retired"):
-        runner.run(rewind.rewind_task("task-1", 0, "{}", "me"))
+    for refused in (
+        *(rewind.rewind_task("task-1", seq, "{}", "me") for seq in (0, 1)),
+        forks.fork_task("task-1", 1, "fork", "{}", outputs=False, by="me"),
+        tasks.retry_task("task-1"),
+    ):
+        with pytest.raises(TaskRetired, match="records of task task-1 were retired"):
+            runner.run(refused)
     assert engine.status(runner) == "completed"
 
 

@@ -69,7 +69,7 @@ def duties(settings: Settings) -> tuple[Duty, ...]:
         return settings.repair_s
 
     async def _tidy(db: AsyncDatabase) -> float:
-        await tidy(db)
+        await tidy(db, settings.retention_blobs_s)
         return settings.tidy_s
 
     async def _statistics(db: AsyncDatabase) -> float:
@@ -199,10 +199,12 @@ def _tell_repaired(count: int) -> None:
         log.warning("tasks repaired", count=count)
 
 
-async def tidy(db: AsyncRunner) -> None:
-    """Forget workers that are long gone and parts nobody refers to; end waits that are over and that nobody ended."""
+async def tidy(db: AsyncRunner, blobs_s: float | None) -> None:
+    """Forget workers that are long gone and parts nobody refers to since `blobs_s` (None: they stay); end waits that
+    are over and that nobody ended."""
     await db.run(workers.forget_workers())
-    await db.run(blobs.collect_blobs())
+    if blobs_s is not None:
+        await db.run(blobs.collect_blobs(blobs_s))
     if woken := await db.run(waits.repair_waits()):
         log.warning("waits were over and nobody had said so", item_ids=woken[:20])
         await db.run(workers.wake(await db.run(coordinator.queues_of(woken))))

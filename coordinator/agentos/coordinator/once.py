@@ -47,7 +47,7 @@ async def sweep(db: AsyncRunner, settings: Settings) -> Swept:
     taken = await Reclaim().sweep(db)
     await expire(db)
     await cron.fire(db)
-    await tidy(db)
+    await tidy(db, settings.retention_blobs_s)
     swept = Swept(
         reclaimed=len(taken), quarantined=sum(lease.quarantined for lease in taken), queues=await promote(db),
         repaired=await repair(db), partitions=await ensure_partitions(db),

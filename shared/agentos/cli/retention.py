@@ -12,6 +12,7 @@ from agentos.cli.exits import FAILED, OK
 from agentos.cli.options import AsJson, Dsn
 from agentos.cli.output import out, print_json, print_table, size
 from agentos.core.retention import Did, Policy, Retention
+from agentos.store.calls.blobs import collectable_blobs
 from agentos.store.calls.retention import DayPartition, Retirable, database_time, partitions_due, retirable_tasks
 from agentos.store.connect import AsyncDatabase, Database, open_target
 
@@ -25,11 +26,11 @@ def retention(
     dsn: Dsn = None,
     json: AsJson = False,
 ) -> None:
-    """What is kept no longer: what would go now, by the policy of AGENTOS_RETENTION_*_D here. Changes nothing.
+    """What is kept no longer: what would go now, by the policy of AGENTOS_RETENTION_* here. Changes nothing.
 
-    Tasks that have ended for long enough, records that go before their task, and the partitions of days. Rows and bytes
-    are those of the server's statistics. With --apply it goes, as the coordinator does it every ten minutes: in small
-    commits, and never anything that lives. Exit code 1: a partition could not go.
+    Tasks that have ended for long enough, records that go before their task, partitions of days, and parts of large
+    values. Rows and bytes of partitions are those of the server's statistics. With --apply it goes, as the coordinator
+    does it every ten minutes: in small commits, and never anything that lives. Exit code 1: a partition could not go.
 
     \b
     Examples:
@@ -58,26 +59,30 @@ async def _apply(dsn: str, policy: Policy) -> Did:
             did = await rounds.round(db, ROUND_S)
             total = Did(
                 total.retired + did.retired, total.trimmed + did.trimmed, total.partitions + did.partitions,
-                total.forgotten + did.forgotten, did.blocked, done=did.done,
+                total.forgotten + did.forgotten, total.parts + did.parts, did.blocked, done=did.done,
             )  # fmt: skip
         return total
     finally:
         await db.close()
 
 
-def _due(db: Database, policy: Policy) -> tuple[list[tuple[str, float, Retirable]], tuple[DayPartition, ...]]:
+def _due(
+    db: Database, policy: Policy
+) -> tuple[list[tuple[str, float, Retirable]], tuple[DayPartition, ...], tuple[int, int]]:
     now = db.run(database_time())
-    ago = [None if days is None else now - timedelta(days=days) for days in (policy.tasks_d, policy.events_d)]
+    ago = [None if days is None else now - timedelta(days=days) for days in (policy.outcomes_d, policy.events_d)]
     tasks = [
         (", ".join(kinds), days, db.run(retirable_tasks(now - timedelta(days=days), LOOKED_AT)))
         for kinds, days in policy.walks()
     ]
-    return tasks, db.run(partitions_due(*ago))
+    parts = (0, 0) if policy.blobs_s is None else db.run(collectable_blobs(policy.blobs_s, LOOKED_AT))
+    return tasks, db.run(partitions_due(*ago)), parts
 
 
 def _print_due(
-    policy: Policy, tasks: list[tuple[str, float, Retirable]], partitions: tuple[DayPartition, ...], *, as_json: bool
-) -> None:
+    policy: Policy, tasks: list[tuple[str, float, Retirable]], partitions: tuple[DayPartition, ...],
+    parts: tuple[int, int], *, as_json: bool,
+) -> None:  # fmt: skip
     if as_json:
         looked = [
             {"what": what, "days": days, "tasks": found.ended, "bytes": found.bytes, "all": found.made < LOOKED_AT}
@@ -85,6 +90,7 @@ def _print_due(
         ]
         print_json({
             "policy": asdict(policy), "tasks": looked, "partitions": [asdict(each) for each in partitions],
+            "parts": {"count": parts[0], "bytes": parts[1], "all": parts[0] < LOOKED_AT},
         })  # fmt: skip
         return
     rows: list[tuple[Any, ...]] = [
@@ -93,6 +99,10 @@ def _print_due(
         for what, days, found in tasks
     ]  # fmt: skip
     rows += [(each.name, each.state, f"{each.rows} rows", size(each.bytes)) for each in partitions]
+    if parts[0]:
+        rows.append(
+            ("parts", "nothing refers to", f"{parts[0]}{'' if parts[0] < LOOKED_AT else '+'} parts", size(parts[1]))
+        )
     print_table(("what", "state", "holds", "about"), rows, title="Would go (agentos retention --apply)")
 
 
@@ -101,8 +111,8 @@ def _print_done(did: Did, *, as_json: bool) -> None:
         print_json(asdict(did))
         return
     out.print(
-        f"retired {did.retired} tasks, trimmed {did.trimmed}; dropped {len(did.partitions)} partitions; "
-        f"forgot {did.forgotten} rows of what went before"
+        f"retired {did.retired} tasks, trimmed {did.trimmed}; dropped {len(did.partitions)} partitions, "
+        f"{did.parts} parts; forgot {did.forgotten} rows of what went before"
     )
     for name, reason in did.blocked.items():
         out.print(f"{name} cannot go: {reason}")

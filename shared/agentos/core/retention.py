@@ -14,7 +14,7 @@ from time import monotonic
 import asyncpg
 
 from agentos.core.logs import get_logger
-from agentos.store.calls import retention
+from agentos.store.calls import blobs, retention
 from agentos.store.calls.retention import DayPartition, Kind
 from agentos.store.connect import AsyncDatabase
 from agentos.store.counts import counts
@@ -41,7 +41,8 @@ DETACH_S = 30.0
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Days for which each is kept, counted from the end of its task (events: from when they happened, usage: from its
-    day, `retired`: from the retirement); None: for ever.
+    day, `retired`: from the retirement; outcomes: from when they were written); None: for ever. Parts of large values:
+    seconds, from when the last reference went.
     """
 
     tasks_d: float | None
@@ -51,6 +52,8 @@ class Policy:
     events_d: float | None
     usage_d: float | None
     retired_d: float | None
+    outcomes_d: float | None
+    blobs_s: float | None
 
     @classmethod
     def of(cls, settings: Settings) -> "Policy":
@@ -58,7 +61,7 @@ class Policy:
         return cls(
             settings.retention_tasks_d, settings.retention_checkpoints_d, settings.retention_ledger_d,
             settings.retention_cache_d, settings.retention_events_d, settings.retention_usage_d,
-            settings.retention_retired_d,
+            settings.retention_retired_d, settings.retention_outcomes_d, settings.retention_blobs_s,
         )  # fmt: skip
 
     def walks(self) -> tuple[tuple[tuple[Kind, ...], float], ...]:
@@ -74,12 +77,14 @@ class Policy:
 
 @dataclass(slots=True)
 class Did:
-    """What was done. `done`: all that was due; `blocked`: partitions that could not go, and why."""
+    """What was done. `parts`: of large values; `done`: all that was due; `blocked`: partitions that could not go, and
+    why."""
 
     retired: int = 0
     trimmed: int = 0
     partitions: list[str] = field(default_factory=list)
     forgotten: int = 0
+    parts: int = 0
     blocked: dict[str, str] = field(default_factory=dict)
     done: bool = False
 
@@ -118,7 +123,7 @@ class Retention:
         for kinds, days in self.policy.walks():
             async for _ in self._walk(db, kinds, now - timedelta(days=days)):
                 yield
-        due = retention.partitions_due(_ago(now, self.policy.tasks_d), _ago(now, self.policy.events_d))
+        due = retention.partitions_due(_ago(now, self.policy.outcomes_d), _ago(now, self.policy.events_d))
         for partition in await db.run(due):
             try:
                 reason = await drop(db, partition)
@@ -132,6 +137,8 @@ class Retention:
         before = _ago(now, self.policy.retired_d), _ago(now, self.policy.usage_d)
         while gone := await db.run(retention.forget_retired(*before, ROWS)):
             self._did.forgotten += gone
+            yield
+        async for _ in self._collect(db):
             yield
         self._did.blocked = blocked
 
@@ -152,6 +159,12 @@ class Retention:
 
     async def _clear(self, db: AsyncDatabase) -> AsyncIterator[None]:
         while await db.run(retention.clear_retired(CLEARED, ROWS)):
+            yield
+
+    async def _collect(self, db: AsyncDatabase) -> AsyncIterator[None]:
+        """As `tidy` does every half a minute; here for whoever applies a policy by hand."""
+        while self.policy.blobs_s is not None and (gone := await db.run(blobs.collect_blobs(self.policy.blobs_s))):
+            self._did.parts += gone
             yield
 
 

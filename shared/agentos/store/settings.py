@@ -110,6 +110,10 @@ class Settings(BaseSettings):
     """The same for recorded tool calls."""
     retention_cache_d: Days = Field(default_factory=lambda known: known["retention_tasks_d"])
     """The same for outputs of models."""
+    retention_outcomes_d: Days = Field(default_factory=lambda known: known["retention_tasks_d"])
+    """Days for which outcomes are kept, at least as tasks; of a task that is there they stay. Default: as tasks."""
+    retention_blobs_s: Annotated[float, Field(ge=1, le=31_536_000, allow_inf_nan=False)] | None = 600.0
+    """Seconds for which a part of large values is kept that nothing refers to any more; None: for ever."""
     retention_events_d: Days = 14.0
     """Days for which events are kept; those of tasks that have not ended stay."""
     retention_usage_d: Days = 400.0
@@ -200,7 +204,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "retention_tasks_d", "retention_checkpoints_d", "retention_ledger_d", "retention_cache_d", "retention_events_d",
-        "retention_usage_d", "retention_retired_d", mode="before",
+        "retention_usage_d", "retention_retired_d", "retention_outcomes_d", "retention_blobs_s", mode="before",
     )  # fmt: skip
     @classmethod
     def _never(cls, value: object) -> object:
@@ -263,6 +267,12 @@ class Settings(BaseSettings):
                     f"{_variable(name)} is longer than {_variable('retention_tasks_d')} ({tasks_d:g} days): "
                     "records go with their task at the latest"
                 )
+        outcomes_d = self.retention_outcomes_d
+        if outcomes_d is not None and (self.retention_tasks_d is None or outcomes_d < self.retention_tasks_d):
+            raise ValueError(
+                f"{_variable('retention_outcomes_d')} is shorter than {_variable('retention_tasks_d')}: the outcomes "
+                "of a task stay while it is there; leave it away, or set it to as long at least"
+            )
         return self
 
 

@@ -37,6 +37,15 @@ def collect_blobs(grace_s: float = GRACE_S, limit: int = 1000) -> Call[int]:
     )
 
 
+def collectable_blobs(grace_s: float, limit: int) -> Call[tuple[int, int]]:
+    """How many parts `collect_blobs` would delete, `limit` looked at, and their stored bytes. Reads only."""
+    return Call(
+        "SELECT * FROM agentos.collectable_blobs($1::float8, $2::integer)",
+        (float(grace_s), limit),
+        lambda rows: (int(rows[0]["parts"]), int(rows[0]["bytes"])),
+    )
+
+
 def drop_blobs(task_id: str) -> Call[int]:
     """Take a task's references back. Returns how many."""
     return Call("SELECT agentos.drop_blobs($1::text) AS n", (task_id,), lambda rows: int(rows[0]["n"]))
