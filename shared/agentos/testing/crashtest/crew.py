@@ -142,7 +142,7 @@ def _leave_the_terminal() -> None:
 
 def _serve(talk: Answering, pool: Pool, places: Sequence[Place], folder: Path) -> None:
     """Play what is asked for, until nobody asks any more."""
-    with suppress(EOFError):
+    with suppress(EOFError, BrokenPipeError):
         while True:
             scenario, point = places[talk.recv()]
             talk.send(play_cell(pool, scenario, point, folder))
