@@ -168,6 +168,49 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+@dataclass(slots=True)
+class Meeting:
+    """A handle whose first `seal_partition` meets another round that drops that partition: it waits for the lock of the
+    other one, which commits once it does.
+    """
+
+    db: AsyncDatabase
+    other: Conn
+    conn: Conn
+    pooled: bool = False
+    met: str = ""
+
+    async def run(self, call: Call[Any]) -> Any:
+        if self.met or "agentos.seal_partition" not in call.sql:
+            return await self.db.run(call)
+        self.met = call.args[0]
+        assert self.other.execute("SELECT agentos.drop_partition(%s)", (self.met,)).fetchone() == (True,)
+        sealing = asyncio.create_task(self.db.run(call))
+        await asyncio.to_thread(until, lambda: waits_for(self.conn, self.other.info.backend_pid))
+        self.other.commit()
+        return await sealing
+
+    def lent(self) -> Any:
+        return self.db.lent()
+
+
+def waits_for(conn: Conn, pid: int) -> bool:
+    blocked = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE %s = ANY (pg_blocking_pids(a.pid)))"
+    return conn.execute(blocked, (pid,)).fetchone() == (True,)
+
+
+async def test_a_round_that_waits_for_a_partition_another_one_drops_goes_on_with_the_rest(
+    old: Database, adb: AsyncDatabase, conn: Conn, database_dsn: str
+) -> None:
+    before = {name for name, _ in partitions(conn)}
+    with psycopg.connect(database_dsn) as other:
+        meeting = Meeting(adb, other, conn)
+        did = await whole(cast(AsyncDatabase, meeting))
+    assert did.blocked == {}
+    assert set(did.partitions) == {name for name in before if is_due(old, name)} - {meeting.met}
+    assert_only_the_living_are_left(conn, old, before)
+
+
 async def test_eight_workers_lose_nothing_while_partitions_go_and_two_coordinators_take_them(
     old: Database, database_dsn: str, conn: Conn
 ) -> None:
