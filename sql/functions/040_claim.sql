@@ -107,7 +107,8 @@ BEGIN
     RETURN QUERY SELECT * FROM agentos.claim_rows_at(
         p_worker, p_lease_s, agentos.pick_of_task(p_task, agentos.lanes_of_task(p_task, false), p_limit));
     IF NOT FOUND AND EXISTS (SELECT 1 FROM agentos.limits) THEN
-        RETURN QUERY SELECT * FROM agentos.take_limited_of(p_worker, p_task, p_limit, p_lease_s);
+        RETURN QUERY SELECT * FROM agentos.take_limited(
+            p_worker, agentos.lanes_of_task(p_task, true), p_limit, p_lease_s, p_task);
     END IF;
 END $$;
 
@@ -159,7 +160,7 @@ BEGIN
             SELECT v.s * l.lane FROM agentos.lanes l CROSS JOIN (VALUES (1), (-1)) v(s)
              WHERE l.queue <> '@runner' AND (p_kinds IS NULL OR l.kind = ANY (p_kinds))
                AND NOT EXISTS (SELECT 1 FROM agentos.paused_queues p WHERE p.queue = l.queue)
-               AND EXISTS (SELECT 1 FROM agentos.lane_limits x WHERE x.lane = l.lane)), 1, p_lease_s);
+               AND EXISTS (SELECT 1 FROM agentos.lane_limits x WHERE x.lane = l.lane)), 1, p_lease_s, NULL);
     END IF;
 END $$;
 

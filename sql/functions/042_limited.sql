@@ -50,23 +50,25 @@ BEGIN
 END $$;
 
 -- Takes up to p_limit items from p_lanes, which have limits, in the order given. They are started. A rate is charged here,
--- and not given back by whatever becomes of the claim. p_lease_s as in `claim_rows_at`. The planner settings keep one plan,
--- as those of `claim` do: gates, grants and leases by key. A hash or a merge would read all grants of everybody.
-CREATE FUNCTION agentos.take_limited(p_worker bigint, p_lanes integer[], p_limit integer, p_lease_s float8)
+-- and not given back by whatever becomes of the claim. p_lease_s as in `claim_rows_at`. p_task: only items of that task, and
+-- all its lanes are looked at: what is ready in one of them may be others'. The planner settings keep one plan, as those of
+-- `claim` do: gates, grants and leases by key. A hash or a merge would read all grants of everybody.
+CREATE FUNCTION agentos.take_limited(p_worker bigint, p_lanes integer[], p_limit integer, p_lease_s float8, p_task text)
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE v_lanes integer[]; v_lane integer; v_left integer := p_limit; v_room integer; v_items agentos.claimed[];
 BEGIN
     IF p_limit <= 0 THEN RETURN; END IF;
-    v_lanes := agentos.lanes_with_room(p_lanes, 16);
+    v_lanes := CASE WHEN p_task IS NULL THEN agentos.lanes_with_room(p_lanes, 16) ELSE p_lanes END;
     IF cardinality(v_lanes) = 0 THEN RETURN; END IF;
     PERFORM agentos.lock_gates(v_lanes);
     FOREACH v_lane IN ARRAY v_lanes LOOP
         v_room := least(v_left, (SELECT m.room FROM agentos.lane_room m WHERE m.lane = abs(v_lane)));
         CONTINUE WHEN v_room <= 0;
-        v_items := ARRAY(SELECT c FROM agentos.claim_rows_at(p_worker, p_lease_s,
-                                                             agentos.pick_ready(ARRAY[v_lane], v_room)) c);
+        v_items := ARRAY(SELECT c FROM agentos.claim_rows_at(p_worker, p_lease_s, CASE
+                             WHEN p_task IS NULL THEN agentos.pick_ready(ARRAY[v_lane], v_room)
+                             ELSE agentos.pick_of_task(p_task, ARRAY[v_lane], v_room) END) c);
         PERFORM agentos.grant_limited(v_lane, v_items);
         RETURN QUERY SELECT c.* FROM unnest(v_items) c;
         v_left := v_left - cardinality(v_items);
@@ -80,34 +82,13 @@ CREATE FUNCTION agentos.grant_limited(p_lane integer, p_items agentos.claimed[])
       FROM unnest(p_items) c JOIN agentos.lane_limits x ON x.lane = abs(p_lane)
 $$;
 
--- `take_limited` for the items of one task.
-CREATE FUNCTION agentos.take_limited_of(p_worker bigint, p_task text, p_limit integer, p_lease_s float8)
-RETURNS SETOF agentos.claimed LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
-DECLARE
-    v_lanes integer[] := agentos.lanes_of_task(p_task, true);
-    v_lane integer; v_left integer := p_limit; v_room integer; v_items agentos.claimed[];
-BEGIN
-    IF cardinality(v_lanes) = 0 THEN RETURN; END IF;
-    PERFORM agentos.lock_gates(v_lanes);
-    FOREACH v_lane IN ARRAY v_lanes LOOP
-        v_room := least(v_left, (SELECT m.room FROM agentos.lane_room m WHERE m.lane = abs(v_lane)));
-        CONTINUE WHEN v_room <= 0;
-        v_items := ARRAY(SELECT c FROM agentos.claim_rows_at(p_worker, p_lease_s,
-                                                             agentos.pick_of_task(p_task, ARRAY[v_lane], v_room)) c);
-        PERFORM agentos.grant_limited(v_lane, v_items);
-        RETURN QUERY SELECT c.* FROM unnest(v_items) c;
-        v_left := v_left - cardinality(v_items);
-    END LOOP;
-END $$;
-
 -- `claim` for lanes that have limits. Died before the commit, nothing is held and nothing is charged; after it, the items
 -- are held and count, until they end or `reclaim` takes them.
 CREATE FUNCTION agentos.claim_limited(p_worker bigint, p_epoch integer, p_lanes integer[], p_limit integer)
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM agentos.hold_epoch(p_worker, p_epoch);
-    RETURN QUERY SELECT * FROM agentos.take_limited(p_worker, p_lanes, p_limit, NULL);
+    RETURN QUERY SELECT * FROM agentos.take_limited(p_worker, p_lanes, p_limit, NULL, NULL);
 END $$;
 
 -- Sets or changes a limit. True: it is another now. What is held already counts at once; above the limit nothing more is
