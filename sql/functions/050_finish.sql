@@ -8,17 +8,18 @@ CREATE TYPE agentos.ended AS (
 -- Takes these leases away from their holder for good: locked in item order as (item, token) pairs, then deleted.
 -- `token = ANY (...)` would let a stale token of one item through with the fresh one of another.
 -- Found by item, whatever the statistics say, and never by worker (hence + 0): while the vacuum horizon is pinned, the
--- worker's index has every lease it ever held.
+-- worker's index has every lease it ever held. And not by a join with the pairs: where lease_held was empty when it was
+-- analyzed, and it is every now and then, that reads all that is held, once for each pair.
 CREATE FUNCTION agentos.end_leases(p_worker bigint, p_items bigint[], p_tokens uuid[]) RETURNS agentos.ended[]
 LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE v_mine bigint[]; v_ended agentos.ended[];
 BEGIN
     PERFORM agentos.enter_fence();
     v_mine := ARRAY(
-        SELECT h.item_id FROM unnest(p_items, p_tokens) AS u(item_id, token)
-          JOIN agentos.lease_held h ON h.item_id = u.item_id AND h.token = u.token AND h.worker_id + 0 = p_worker
-         WHERE h.item_id = ANY (p_items) AND (h.expires_at IS NULL OR h.expires_at > agentos.clock())
-         ORDER BY h.item_id FOR UPDATE OF h);
+        SELECT h.item_id FROM agentos.lease_held h
+         WHERE h.item_id = ANY (p_items) AND h.item_id = p_items[array_position(p_tokens, h.token)]
+           AND h.worker_id + 0 = p_worker AND (h.expires_at IS NULL OR h.expires_at > agentos.clock())
+         ORDER BY h.item_id FOR UPDATE);
     WITH gone AS (DELETE FROM agentos.lease_held WHERE item_id = ANY (v_mine) RETURNING *)
     SELECT coalesce(array_agg((g.item_id, g.token, g.worker_id, g.lane, g.rank, g.attempt, g.failures, g.crashes,
                                g.claimed_at)::agentos.ended), '{}') INTO v_ended FROM gone g;
@@ -27,8 +28,8 @@ END $$;
 
 -- Completes many items in one commit. Returns those that were fenced off: nothing was written for them. A pair that
 -- comes twice counts once; a stale token beside the fresh one of the same item does not bring its result along. Every
--- outcome comes from the lease that is deleted, so one statement fences it. Deleted, and by that locked, in item order:
--- the planner settings leave only the loop over the sorted pairs. Locking them first took each row twice.
+-- outcome comes from the lease that is deleted, so one statement fences it. Deleted, and by that locked, in item order,
+-- that of the index; without a join, as in `end_leases`. Locking them first took each row twice.
 CREATE FUNCTION agentos.complete(p_worker bigint, p_items bigint[], p_tokens uuid[], p_results text[]) RETURNS bigint[]
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -37,10 +38,9 @@ DECLARE v_ok boolean := agentos.enter_fence(); v_done bigint[]; v_now timestampt
 BEGIN
     WITH gone AS (
         DELETE FROM agentos.lease_held h
-         USING (SELECT u.* FROM unnest(p_items, p_tokens, p_results) AS u(item_id, token, result) ORDER BY u.item_id) u
-         WHERE h.item_id = u.item_id AND h.token = u.token AND h.worker_id + 0 = p_worker
-           AND (h.expires_at IS NULL OR h.expires_at > v_now)
-        RETURNING h.*, u.result),
+         WHERE h.item_id = ANY (p_items) AND h.item_id = p_items[array_position(p_tokens, h.token)]
+           AND h.worker_id + 0 = p_worker AND (h.expires_at IS NULL OR h.expires_at > v_now)
+        RETURNING h.*, p_results[array_position(p_tokens, h.token)] AS result),
     done AS (
         INSERT INTO agentos.outcomes (item_id, token, worker_id, attempt, failures, crashes, status, claimed_at, finished_at,
                                       result)
@@ -124,7 +124,8 @@ $$;
 
 -- Gives items back untouched: neither a failure nor a crash is charged. The time for which those ran that had begun counts
 -- on. Returns those given back.
-CREATE FUNCTION agentos.release(p_worker bigint, p_items bigint[], p_tokens uuid[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
+CREATE FUNCTION agentos.release(p_worker bigint, p_items bigint[], p_tokens uuid[]) RETURNS bigint[]
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE v_begun bigint[]; v_ended agentos.ended[];
 BEGIN
     v_begun := ARRAY(

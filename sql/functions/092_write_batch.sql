@@ -16,9 +16,9 @@ CREATE TYPE agentos.held_lease AS (item_id bigint, worker_id bigint, token uuid,
 
 CREATE TYPE agentos.written AS (n integer, sequence_number bigint, at timestamptz);
 
--- Lock order: leases by item, heads by task, then the ledger by key, as p_items and the columns come: a nested loop
--- keeps their order, and the planner settings leave nothing else. What is written is read in later statements than the
--- locks.
+-- Lock order: leases by item, as their index has them (found as `end_leases` finds them), heads by task, then the ledger by
+-- key, as the columns come: a nested loop keeps their order, and the planner settings leave nothing else. What is written is
+-- read in later statements than the locks.
 CREATE FUNCTION agentos.write_batch(p_items bigint[], p_workers bigint[], p_tokens uuid[], p_checkpoints text[],
                                     p_begun text[], p_finished text[])
 RETURNS SETOF agentos.written LANGUAGE plpgsql
@@ -28,10 +28,9 @@ DECLARE v_ok boolean := agentos.enter_fence(); v_held agentos.held_lease[]; v_no
 BEGIN
     v_held := ARRAY(
         SELECT (l.item_id, l.worker_id, l.token, w.task_id, l.attempt)::agentos.held_lease
-          FROM unnest(p_items, p_workers, p_tokens) AS u(item_id, worker_id, token)
-          JOIN agentos.lease_held l ON l.item_id = u.item_id AND l.worker_id + 0 = u.worker_id AND l.token = u.token
-          JOIN agentos.work_items w ON w.item_id = l.item_id
-         WHERE l.expires_at IS NULL OR l.expires_at > v_now
+          FROM agentos.lease_held l JOIN agentos.work_items w ON w.item_id = l.item_id
+         WHERE l.item_id = ANY (p_items) AND l.item_id = p_items[array_position(p_tokens, l.token)]
+           AND l.worker_id + 0 = p_workers[array_position(p_tokens, l.token)] AND (l.expires_at IS NULL OR l.expires_at > v_now)
            FOR NO KEY UPDATE OF l);
     IF cardinality(p_checkpoints) > 0 THEN RETURN QUERY SELECT * FROM agentos.put_checkpoints(v_held, p_checkpoints); END IF;
     IF cardinality(p_begun) > 0 THEN RETURN QUERY SELECT * FROM agentos.put_begun(v_held, p_begun); END IF;

@@ -4,17 +4,18 @@
 -- caller no longer holds tells nothing: whoever holds it now does. One that this very attempt has parked still may, since
 -- nobody has claimed it since. Returns how many were written.
 CREATE FUNCTION agentos.tell(p_worker bigint, p_items bigint[], p_tokens uuid[], p_attempts integer[], p_events text)
-RETURNS integer LANGUAGE plpgsql AS $$
+RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE v_mine bigint[]; v_told integer;
 BEGIN
     PERFORM agentos.enter_fence();
     v_mine := ARRAY(
-        SELECT h.item_id FROM unnest(p_items, p_tokens) AS u(item_id, token)
-          JOIN agentos.lease_held h ON h.item_id = u.item_id AND h.token = u.token AND h.worker_id = p_worker
-         ORDER BY h.item_id FOR NO KEY UPDATE OF h);
+        SELECT h.item_id FROM agentos.lease_held h
+         WHERE h.item_id = ANY (p_items) AND h.item_id = p_items[array_position(p_tokens, h.token)]
+           AND h.worker_id + 0 = p_worker ORDER BY h.item_id FOR NO KEY UPDATE);
     v_mine := v_mine || ARRAY(
         SELECT k.item_id FROM unnest(p_items, p_attempts) AS u(item_id, attempt)
-          JOIN agentos.waiting k ON k.item_id = u.item_id AND k.attempt = u.attempt FOR NO KEY UPDATE OF k);
+          JOIN agentos.waiting k ON k.item_id = u.item_id AND k.attempt = u.attempt
+         WHERE k.item_id = ANY (p_items) FOR NO KEY UPDATE OF k);
     WITH told AS (
         INSERT INTO agentos.events (task_id, item_id, at, event, attempt, worker_id, data)
         SELECT w.task_id, w.item_id, agentos.clock(), e.told ->> 'event', u.attempt, p_worker, e.told -> 'data'

@@ -10,7 +10,7 @@ import pytest
 from tests.store import engine
 from tests.store.test_scale import FILL
 
-from agentos.store.calls import checkpoints, items, ledger, workers
+from agentos.store.calls import checkpoints, items, ledger, stream, workers
 from agentos.store.calls.batch import write_batch
 from agentos.store.connect import Database, OnConnection, connect
 from agentos.store.run import Call
@@ -147,6 +147,50 @@ def test_neither_claim_nor_completion_walks_over_leases_of_the_past(
         (held_now,) = worker.claim()
         ended = plans_of(items.complete(worker.worker_id, [(held_now.item_id, held_now.token, "1")]))
     assert {index for _, index in scans(ended, "lease_held")} <= {"lease_held_pkey", None}
+
+
+LIES = {
+    "empty": "UPDATE pg_class SET reltuples = 0, relpages = 40 WHERE oid = 'agentos.lease_held'::regclass",
+    "a few": "UPDATE pg_class SET reltuples = 3, relpages = 40 WHERE oid = 'agentos.lease_held'::regclass",
+    "honest": "ANALYZE agentos.lease_held",
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_whatever_ends_or_fences_many_leases_reads_no_others(
+    db: Database, conn: psycopg.Connection[Any], plans_of: Plans, lie: str
+) -> None:
+    """Autovacuum analyzes the table at any moment, also when nothing is held: all that was held was then read for each
+    pair, which doubled the price of an item with one worker of eight slots, and grows with the fleet.
+    """
+    worker = engine.register(db)
+    conn.execute(FILL, {"lane": worker.lanes[0], "count": 600})
+    held = sorted(worker.claim(600))
+    conn.execute(lie.encode())
+    done = [(item.item_id, item.token, "1") for item in held[:32]]
+    pairs = [(item.item_id, item.token) for item in held[32:64]]
+    commit = [
+        checkpoints.commit_checkpoint(engine.checkpoint(i.task_id, i.item_id), worker.fence(i)) for i in held[64:72]
+    ]
+    told = [stream.Told(worker.fence(item), item.attempt, "progress", {}) for item in held[72:80]]
+    for call in (
+        items.complete(worker.worker_id, done), items.release(worker.worker_id, pairs), write_batch(commit),
+        stream.tell(worker.worker_id, told),
+    ):  # fmt: skip
+        plans = plans_of(call)
+        assert unbounded(plans, "lease_held") == [], call.sql
+
+
+def unbounded(plans: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
+    """Reads of `table` that no key bounds."""
+    return [
+        node
+        for one in plans
+        for node in nodes(one["Plan"])
+        if node.get("Relation Name") == table
+        and "Scan" in node["Node Type"]
+        and not {"Index Cond", "Recheck Cond", "TID Cond"} & node.keys()
+    ]
 
 
 def test_no_function_that_forces_its_plan_is_compiled_at_every_call(conn: psycopg.Connection[Any]) -> None:

@@ -27,7 +27,7 @@ REASON = 1000
 """Characters of a reason, or of a description, that are kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verifier:
     """Checks evidence of one task against this host, its files and the database. Blocking. `logged`: whether the
     verdicts are kept; not those of somebody who only looks.

@@ -73,9 +73,9 @@ def loads(text: str | bytes, *, what: str = "value") -> Any:
     ContentSealed: if a codec has sealed some of it, which this process does not have.
     """
     try:
-        value = _DECODE(text if isinstance(text, str) else text.decode())
+        value = _decode(text if isinstance(text, str) else text.decode())
         sealed = ('"$sealed"' if isinstance(text, str) else b'"$sealed"') in text  # type: ignore[operator]  # of its type
-        return open_value(value, _DECODE) if sealed else value
+        return open_value(value, _decode) if sealed else value
     except RecursionError:
         raise InvalidValue(f"{what} is nested too deeply to be read as JSON", hint="flatten it") from None
     except ValueError as error:
@@ -254,4 +254,15 @@ def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not a JSON number")
 
 
-_DECODE = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant).decode
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+
+
+def _decode(text: str) -> Any:
+    """What `decode` of the decoder gives, without looking for white space around it: there is none nearly always, and
+    the look takes longer than a small value.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except json.JSONDecodeError:
+        return _DECODER.decode(text)
+    return value if end == len(text) else _DECODER.decode(text)

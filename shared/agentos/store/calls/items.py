@@ -12,9 +12,8 @@ from agentos.store.errors import ContentSealed, InvalidValue
 from agentos.store.run import Call
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """Proof of a lease: who holds which item under which token."""
+class Fence(NamedTuple):
+    """Proof of a lease: who holds which item under which token. A tuple, as `ClaimedItem`."""
 
     item_id: int
     worker_id: int
