@@ -26,6 +26,7 @@ from agentos.core.llm.request import ModelRequest
 from agentos.core.logs import get_logger
 from agentos.core.process import host, monotonic
 from agentos.core.tool import Tool, bash
+from agentos.core.tracing.step import submit_step
 from agentos.core.transaction import OpenTransaction, open_transaction
 from agentos.store.calls import checkpoints, forks, items, ledger
 from agentos.store.calls.checkpoints import CheckpointRow, Committed, NewCheckpoint
@@ -259,7 +260,11 @@ class ItemScope:
 
     def expand(self, new_items: Sequence[Mapping[str, Any]]) -> Flow[int]:
         """Add items to this item's task, under its fence. Saying the same again adds nothing."""
-        return (yield from do(items.expand(self.lease.fence, canonical_text(seal_payloads(new_items), what="items"))))
+        said = canonical_text(seal_payloads(new_items), what="items")
+        with submit_step(self.item, len(new_items)) as this:
+            added: int = yield from do(items.expand(self.lease.fence, said))
+            this.mark(added=added)
+            return added
 
     def results(self) -> Flow[dict[str, Any]]:
         """The results of the items this item depends on, by key."""

@@ -1,9 +1,11 @@
 """A submit inside a program that traces: its tasks carry the trace, in the transaction that makes them."""
 
+import contextvars
 import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,21 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.store import engine
 
 from agentos.cli.__main__ import main
 from agentos.core.app import App
+from agentos.core.evidence import PackVerdict
+from agentos.core.kinds import make_items
+from agentos.core.lease import Lease
+from agentos.core.scope import ItemScope
 from agentos.core.task import TaskManager
 from agentos.core.tracing import setup
 from agentos.core.tracing.step import step, steps_of_attempt
+from agentos.store.calls.traces import Origin
 from agentos.store.connect import Database
-from agentos.store.errors import TaskExists
+from agentos.store.errors import LeaseLost, TaskExists
+from agentos.store.run import drive
 
 Conn = psycopg.Connection[Any]
 
@@ -101,6 +110,40 @@ def test_what_is_rolled_back_carries_nothing(exported: InMemorySpanExporter, dat
         mine.rollback()
     assert list(carried(conn)) == ["task-1"]
     assert exported.get_finished_spans()[1].status.status_code is trace.StatusCode.ERROR
+
+
+def test_items_that_a_planner_adds_are_a_span_below_its_attempt(exported: InMemorySpanExporter, db: Database) -> None:
+    engine.submit(db, kind="plan")
+    worker = engine.register(db, kinds=["plan"])
+    (item,) = worker.claim()
+    tracing = setup.find()
+    assert tracing is not None
+    attempt = tracing.attempt(item, worker.worker_id, Origin(datetime.now(UTC), None, None, None))
+    fence, holds = worker.fence(item), PackVerdict(True, [], "")
+    scope, late = (
+        ItemScope(item, Lease(each, "task-1", 1), verify_row=lambda _: holds, verify=lambda *_: holds)
+        for each in (fence, engine.stale(fence, token=engine.other_token()))
+    )
+    plan: list[dict[str, Any]] = [{"key": "a", "kind": "shell"}, {"key": "b", "kind": "shell", "depends_on": ["a"]}]
+
+    def planning() -> None:
+        attempt.enter()
+        drive(db, make_items(scope, plan))
+        drive(db, make_items(scope, [*plan, {"key": "c", "kind": "shell"}]))
+        with pytest.raises(LeaseLost):
+            drive(db, make_items(late, plan))
+
+    contextvars.copy_context().run(planning)
+    attempt.end("completed", None)
+    *submits, above = exported.get_finished_spans()
+    assert (above.name, {each.name for each in submits}) == ("attempt plan", {"submit plan"})
+    assert {each.parent.span_id for each in submits if each.parent} == {above.context.span_id}
+    told = [dict(each.attributes or {}) for each in submits]
+    assert [(each["messaging.batch.message_count"], each.get("agentos.added")) for each in told] == [
+        (2, 2), (3, 1), (2, None)
+    ]  # fmt: skip
+    assert {each["agentos.task_id"] for each in told} == {"task-1"}
+    assert [each.status.status_code is trace.StatusCode.ERROR for each in submits] == [False, False, True]
 
 
 def test_spans_tell_no_secrets(exported: InMemorySpanExporter) -> None:

@@ -4,6 +4,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from agentos.store.calls.items import ClaimedItem
+
 
 class Step(Protocol):
     """One call, while it goes on."""
@@ -56,6 +58,14 @@ def step(name: str, **attributes: Any) -> Step:
     """A span under the attempt's, for a block. Keys of `attributes`: dots as two underscores (`gen_ai__tool__name`)."""
     steps = steps_of_attempt.get()
     return NOTHING if steps is None else steps.step(name, attributes)
+
+
+def submit_step(item: ClaimedItem, count: int) -> Step:
+    """A submit of `count` items to the task of `item`, by its handler. They are of its task, whose trace they have."""
+    return step(
+        "submit plan", task_id=item.task_id, messaging__system="agentos", messaging__operation__type="send",
+        messaging__operation__name="send", messaging__message__id=item.task_id, messaging__batch__message_count=count,
+    )  # fmt: skip
 
 
 def stream_step(name: str, **attributes: Any) -> Step:
