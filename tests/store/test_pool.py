@@ -110,3 +110,24 @@ async def test_one_that_the_server_ended_is_replaced_at_the_next_call(empty_data
     assert after != pid
     await killer.close()
     await db.close()
+
+
+async def test_one_that_was_being_made_while_the_pool_closed_is_closed_too(empty_database: str) -> None:
+    connecting, closed = asyncio.Event(), asyncio.Event()
+
+    async def connect() -> "asyncpg.Connection[Any]":
+        conn: asyncpg.Connection[Any] = await asyncpg.connect(**for_asyncpg(empty_database))
+        connecting.set()
+        await closed.wait()
+        return conn
+
+    pool = Pool(connect, 1)
+    taking = asyncio.create_task(pool.take())
+    await connecting.wait()
+    pool.terminate()
+    closed.set()
+    conn = await taking
+    try:
+        assert conn.is_closed()
+    finally:
+        conn.terminate()

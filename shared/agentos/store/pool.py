@@ -22,6 +22,7 @@ class Pool:
         self._all: set[asyncpg.Connection[Any]] = set()
         self._free: list[asyncpg.Connection[Any]] = []
         self._made = 0
+        self._terminated = False
         self._waiters: deque[asyncio.Future[asyncpg.Connection[Any] | None]] = deque()
 
     async def take(self) -> "asyncpg.Connection[Any]":
@@ -48,7 +49,8 @@ class Pool:
             self._free.append(conn)
 
     def terminate(self) -> None:
-        """Close all of them at once; what runs is ended."""
+        """Close all of them at once; what runs is ended, and what is being made ends as it comes."""
+        self._terminated = True
         for conn in self._all:
             conn.terminate()
 
@@ -61,6 +63,8 @@ class Pool:
             self._tell(None)
             raise
         self._all.add(conn)
+        if self._terminated:
+            conn.terminate()
         return conn
 
     async def _next(self) -> "asyncpg.Connection[Any] | None":
