@@ -179,6 +179,11 @@ BEGIN
     END IF;
 END $$;
 
+-- When the first records of a task that is there were retired; null: it has all.
+CREATE FUNCTION agentos.records_retired_at(p_task text) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT t.trimmed_at FROM agentos.task_heads t WHERE t.task_id = p_task
+$$;
+
 -- What is known of a task that was retired; no row: it was not.
 CREATE FUNCTION agentos.retired_task(p_task text)
 RETURNS TABLE (task_id text, kind text, status text, created_at timestamptz, finished_at timestamptz, retired_at timestamptz)

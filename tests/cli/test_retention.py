@@ -85,6 +85,23 @@ def test_a_partition_that_cannot_go_is_told_here_and_by_doctor(
     assert agentos("retention", "--apply").returncode == 0
 
 
+def test_a_task_without_its_records_says_so_and_goes_on_nowhere(agentos: Command, db: Database, clock: Clock) -> None:
+    end(db, "task-1")
+    db.run(commit("task-1"))
+    assert json.loads(agentos("show", "task-1", "--json").stdout)["records_retired_at"] is None
+    pass_days(db, clock, 8)
+    assert (
+        db.run(retention.retire_slice(None, None, db.run(retention.database_time()), ("checkpoints",), 10)).count == 1
+    )
+    shown = agentos("show", "task-1")
+    assert (shown.returncode, "records were retired at" in shown.stdout) == (0, True)
+    assert json.loads(agentos("show", "task-1", "--json").stdout)["records_retired_at"] is not None
+    for command in (("rewind", "task-1", "--to", "1"), ("fork", "task-1", "--from", "1")):
+        refused = agentos(*command)
+        assert "records of task task-1 were retired" in refused.stderr, (command, refused.stderr)
+        assert refused.returncode == 5
+
+
 def test_parts_that_nothing_refers_to_are_counted_and_go_by_their_own_policy(
     agentos: Command, db: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,6 +173,8 @@ def test_records_may_go_before_their_task_which_then_goes_on_nowhere(runner: Dri
     assert engine.count(conn, "blob_refs") == 2 * len(BODIES)
     assert retire(runner, 7, ("ledger",)) == 1
     assert engine.count(conn, "blob_refs") == len(BODIES)
+    assert runner.run(calls.records_retired_at("task-1")) is not None
+    assert runner.run(calls.records_retired_at("open")) is None
     for refused in (
         *(rewind.rewind_task("task-1", seq, "{}", "me") for seq in (0, 1)),
         forks.fork_task("task-1", 1, "fork", "{}", outputs=False, by="me"),

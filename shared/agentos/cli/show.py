@@ -160,6 +160,11 @@ def _print_head(story: Story) -> None:
     if task.reason:
         out.print(f"reason: {compact(task.reason, 1000)}")
     out.print(f"{progress.done} of {progress.done + progress.open} items done, {progress.held} running")
+    if story.records_retired_at is not None:
+        out.print(
+            f"records were retired at {story.records_retired_at:%Y-%m-%d %H:%M}: what is told below is not all, and it "
+            "takes no retry, rewind or fork; submit the work as a new task"
+        )
     for asked in story.approvals:
         _print_question(task.task_id, asked)
     if progress.result is not None:

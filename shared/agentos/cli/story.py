@@ -10,7 +10,7 @@ from agentos.core.verification import verifier
 from agentos.store.calls import ledger, tasks, timeline
 from agentos.store.calls.checkpoints import checkpoint_of
 from agentos.store.calls.ledger import LedgerEntry
-from agentos.store.calls.retention import retired_task
+from agentos.store.calls.retention import records_retired_at, retired_task
 from agentos.store.calls.tasks import ItemRow, TaskProgress, TaskRow
 from agentos.store.calls.timeline import Approval, CheckpointSummary, Event, PromptSummary
 from agentos.store.connect import Database
@@ -55,6 +55,7 @@ class Story:
     llm_calls: tuple[PromptSummary, ...]
     approvals: tuple[Approval, ...]
     verdicts: dict[int, Verdict]
+    records_retired_at: datetime | None
 
     def name(self, item_id: int | None) -> str:
         """What people call an item: its key."""
@@ -86,6 +87,7 @@ def tell(db: Database, task_id: str, *, limit: int, verify: bool) -> Story:
         events=events, checkpoints=checkpoints, tool_calls=calls[::-1],
         llm_calls=db.run(timeline.task_prompts(task_id, limit)), approvals=db.run(timeline.task_approvals(task_id)),
         verdicts={each.sequence_number: _verdict(db, task_id, each) for each in checkpoints} if verify else {},
+        records_retired_at=db.run(records_retired_at(task_id)),
     )  # fmt: skip
 
 

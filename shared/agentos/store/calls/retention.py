@@ -144,6 +144,15 @@ def retirable_tasks(before: datetime, limit: int) -> Call[Retirable]:
     )
 
 
+def records_retired_at(task_id: str) -> Call[datetime | None]:
+    """When records of a task that is there went before it: checkpoints, tool calls or outputs; None: it has all."""
+    return Call(
+        "SELECT agentos.records_retired_at($1::text) AS at",
+        (task_id,),
+        lambda rows: rows[0]["at"],
+    )
+
+
 def retired_task(task_id: str) -> Call[RetiredTask | None]:
     """What is known of a task that was retired; None: it was not."""
     return Call(
