@@ -17,8 +17,9 @@ CREATE TYPE agentos.held_lease AS (item_id bigint, worker_id bigint, token uuid,
 CREATE TYPE agentos.written AS (n integer, sequence_number bigint, at timestamptz);
 
 -- Lock order: leases by item, as their index has them (found as `end_leases` finds them), heads by task, then the ledger by
--- key, as the columns come: a nested loop keeps their order, and the planner settings leave nothing else. What is written is
--- read in later statements than the locks.
+-- key, as the columns come: a nested loop keeps their order, and the planner settings leave nothing else. `= ANY` beside a
+-- join: by key also when the statistics say that there is one row. What is written is read in later statements than the
+-- locks.
 CREATE FUNCTION agentos.write_batch(p_items bigint[], p_workers bigint[], p_tokens uuid[], p_checkpoints text[],
                                     p_begun text[], p_finished text[])
 RETURNS SETOF agentos.written LANGUAGE plpgsql
@@ -29,7 +30,7 @@ BEGIN
     v_held := ARRAY(
         SELECT (l.item_id, l.worker_id, l.token, w.task_id, l.attempt)::agentos.held_lease
           FROM agentos.lease_held l JOIN agentos.work_items w ON w.item_id = l.item_id
-         WHERE l.item_id = ANY (p_items) AND l.item_id = p_items[array_position(p_tokens, l.token)]
+         WHERE l.item_id = ANY (p_items) AND w.item_id = ANY (p_items) AND l.item_id = p_items[array_position(p_tokens, l.token)]
            AND l.worker_id + 0 = p_workers[array_position(p_tokens, l.token)] AND (l.expires_at IS NULL OR l.expires_at > v_now)
            FOR NO KEY UPDATE OF l);
     IF cardinality(p_checkpoints) > 0 THEN RETURN QUERY SELECT * FROM agentos.put_checkpoints(v_held, p_checkpoints); END IF;
@@ -51,11 +52,12 @@ BEGIN
     task AS MATERIALIZED (SELECT c.task_id, max(c.place) AS steps FROM c GROUP BY 1 ORDER BY 1),
     counted AS (
         UPDATE agentos.task_heads t SET last_seq = t.last_seq + k.steps FROM task k
-         WHERE t.task_id = k.task_id AND NOT t.cancel_requested RETURNING t.task_id, t.last_seq - k.steps AS last_seq),
+         WHERE t.task_id = k.task_id AND t.task_id = ANY (p[1:1]) AND NOT t.cancel_requested
+        RETURNING t.task_id, t.last_seq - k.steps AS last_seq),
     made AS (
         INSERT INTO agentos.task_heads AS t (task_id, last_seq)
         SELECT k.task_id, k.steps FROM task k
-         WHERE NOT EXISTS (SELECT 1 FROM agentos.task_heads x WHERE x.task_id = k.task_id)
+         WHERE NOT EXISTS (SELECT 1 FROM agentos.task_heads x WHERE x.task_id = k.task_id AND x.task_id = ANY (p[1:1]))
         ON CONFLICT DO NOTHING RETURNING t.task_id, 0::bigint AS last_seq),
     stored AS (
         INSERT INTO agentos.checkpoints AS s (task_id, sequence_number, item_id, ordinal, checkpoint_type, step_id, snapshot,
@@ -79,7 +81,8 @@ BEGIN
                       p[16:16], p[17:17]) AS u(key, task_id, item, tool, call_key, ordinal, nth, arguments, on_doubt, produces,
                                                expires_s, call_token, "position", n)
           JOIN unnest(p_held) h ON h.item_id = u.item::bigint
-         WHERE NOT EXISTS (SELECT 1 FROM agentos.task_heads t WHERE t.task_id = h.task_id AND t.cancel_requested)),
+         WHERE NOT EXISTS (SELECT 1 FROM agentos.task_heads t
+                            WHERE t.task_id = h.task_id AND t.task_id = ANY (p[2:2]) AND t.cancel_requested)),
     begun AS (
         INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, position, arguments,
                state, on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
@@ -99,6 +102,6 @@ BEGIN
            exit_code = u.exit_code::integer, error = u.error, finished_at = agentos.clock()
       FROM unnest(p[1:1], p[2:2], p[3:3], p[6:6], p[7:7], p[8:8], p[9:9]) AS u(key, call_token, item, result, exit_code, error, n)
       JOIN unnest(p_held) h ON h.item_id = u.item::bigint
-     WHERE l.ledger_key = u.key AND l.call_token = u.call_token::uuid AND l.state = 'begun'
+     WHERE l.ledger_key = u.key AND l.ledger_key = ANY (p[1:1]) AND l.call_token = u.call_token::uuid AND l.state = 'begun'
     RETURNING u.n::integer, NULL::bigint, l.finished_at;
 END $$;
