@@ -11,7 +11,20 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import checkpoints, claimers, drain, footprint, pickup, recovery, report, settling, steps, submit, tenants
+from bench import (
+    checkpoints,
+    claimers,
+    drain,
+    footprint,
+    pickup,
+    plot,
+    recovery,
+    report,
+    settling,
+    steps,
+    submit,
+    tenants,
+)
 from bench.bed import Bed, fresh_bed
 from bench.measure import Figure
 
@@ -43,6 +56,8 @@ def main() -> None:
         report.show(figures, about)
         if asked.json:
             report.write(Path(asked.json), figures, about)
+    if asked.plots:
+        plot.write(bed.plots, Path(asked.plots))
     if failed:
         sys.exit(f"did not run to their end: {', '.join(failed)}; what the others found is above")
 
@@ -52,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=SUBJECTS, metavar="NAME", help=", ".join(SUBJECTS))
     parser.add_argument("--quick", action="store_true", help="fewer turns and items: a look, not a measurement")
     parser.add_argument("--json", metavar="FILE", help="also write JSON to FILE; - prints it instead of the table")
+    parser.add_argument("--plots", metavar="FOLDER", help="also draw SVG files there")
     return parser.parse_args()
 
 

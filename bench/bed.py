@@ -5,7 +5,7 @@ import platform
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -29,6 +29,8 @@ class Bed:
     quick: bool
     looker: psycopg.Connection[Any]
     """For `rows`: a connection of its own for each look would cost a new server process each time."""
+    plots: dict[str, str] = field(default_factory=dict)
+    """SVG texts by name."""
 
     @property
     def rounds(self) -> int:

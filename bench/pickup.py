@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Iterator
 
+from bench import plot
 from bench.app import app
 from bench.bed import Bed
 from bench.clients import Clients, insert_bare
@@ -38,6 +39,7 @@ def run(bed: Bed) -> Iterator[Figure]:
         yield Figure(ISSUE, "listening, p99", percentile(heard, 99), "ms", min(heard), max(heard)).held_to(
             "value", "≤", 3.5
         )
+        bed.plots["pickup"] = _histogram({"submit to handler": heard, "bare commit, same pace": bare})
         rate = _statements(bed, bed.size(3))
         yield Figure(ISSUE, "statements of an idle worker", rate, "/s").held_to("value", "≤", 2.0)
     with workers(bed, "unheard", "--no-listen"):
@@ -57,6 +59,11 @@ def _latencies(bed: Bed, queue: str, times: int, pause_s: float) -> list[float]:
     ids = list(returned)
     until("all results", lambda: len(bed.rows(RESULTS, ids)) == times, pause_s=0.2)
     return [(began - returned[task_id]) / 1e6 for task_id, began in bed.rows(RESULTS, ids)]
+
+
+def _histogram(taken: dict[str, list[float]]) -> str:
+    points = {name: plot.counted(each, 0.25, 10.0) for name, each in taken.items()}
+    return plot.lines("Pick-up with an idle worker", "milliseconds, 10 or more at the end", "how many", points)
 
 
 def _paced(rows: Clients, times: int) -> list[float]:

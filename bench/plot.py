@@ -1,7 +1,9 @@
 """Line charts as SVG text: small enough to read in a diff, and no library for them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 320, 70, 50, 40
 COLOURS = ("#0b6", "#c33", "#36c", "#a6a", "#777")
@@ -42,3 +44,16 @@ def lines(title: str, across: str, up: str, series: Mapping[str, Points]) -> str
         out.append(f'<polyline fill="none" stroke="{COLOURS[n % 5]}" stroke-width="2" points="{path}"/>')
         out.append(f'<text x="{LEFT + 8 + n * 150}" y="{TOP - 4}" fill="{COLOURS[n % 5]}">{escape(name)}</text>')
     return "\n".join([*out, "</svg>"]) + "\n"
+
+
+def counted(values: Sequence[float], width: float, most: float) -> Points:
+    """A histogram: how many of the values lie in each step of `width` up to `most`; larger ones count as that."""
+    steps = Counter(int(min(value, most) / width) for value in values)
+    return [((step + 0.5) * width, float(steps[step])) for step in range(int(most / width) + 1)]
+
+
+def write(plots: Mapping[str, str], folder: Path) -> None:
+    """A file for each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, svg in plots.items():
+        (folder / f"{name}.svg").write_text(svg)

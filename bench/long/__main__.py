@@ -84,10 +84,7 @@ def main() -> None:
     if asked.json:
         report.write(Path(asked.json), figures, about)
     if asked.plots:
-        folder = Path(asked.plots)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, svg in plots.items():
-            (folder / f"{name}.svg").write_text(svg)
+        plot.write(plots, Path(asked.plots))
 
 
 def _options() -> argparse.Namespace:
