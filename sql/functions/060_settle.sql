@@ -8,7 +8,7 @@ DECLARE v_tasks text[]; v_skipped bigint[];
 BEGIN
     v_tasks := ARRAY(
         SELECT t.task_id FROM agentos.task_heads t
-         WHERE t.task_id IN (SELECT w.task_id FROM agentos.work_items w WHERE w.item_id = ANY (p_items))
+         WHERE t.task_id = ANY (ARRAY(SELECT w.task_id FROM agentos.work_items w WHERE w.item_id = ANY (p_items)))
            AND t.open_items IS NOT NULL);
     IF cardinality(v_tasks) = 0 THEN RETURN; END IF;
     PERFORM agentos.lock_family(v_tasks);
