@@ -190,12 +190,8 @@ def test_whatever_ends_or_fences_many_leases_reads_no_others(
         plans = plans_of(call)
         assert unbounded(plans, "lease_held") == [], call.sql
         if "write_batch" in call.sql:
-            assert (
-                unbounded(plans, "task_heads")
-                == unbounded(plans, "tool_ledger")
-                == unbounded(plans, "work_items")
-                == []
-            )
+            for table in ("task_heads", "tool_ledger", "work_items"):
+                assert unbounded(plans, table) == [], table
 
 
 def unbounded(plans: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:

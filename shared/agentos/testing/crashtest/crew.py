@@ -73,8 +73,9 @@ def _lead(members: Sequence[_Member], places: Sequence[Place], began: Callable[[
         if waiting:
             number, (scenario, point) = waiting.popleft()
             began(f"{scenario.name} {point}")
-            talk.send(number)
             busy[talk] = (talk, (scenario, point))
+            with suppress(ConnectionError):  # it has ended since its last cell: reading from it tells so
+                talk.send(number)
 
     for member in members:
         go_on(member.talk)
