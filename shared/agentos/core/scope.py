@@ -4,6 +4,7 @@ Every method returns a flow. The async `TaskContext` awaits them, the blocking o
 a call has the same identity, the same records and the same rules in both worlds.
 """
 
+import functools
 import hashlib
 import os
 from collections import Counter, defaultdict
@@ -87,14 +88,30 @@ class ItemScope:
         self._verify = verify
         self._before_effect = before_effect
         self._tools = {"bash": bash, **(tools or {})}
-        self.branches = Branches()
-        self.program = Program()
-        self._stored_parts: set[str] = set()
-        self.requests = RequestStore()
-        """What it has stored of its model requests."""
         self._seen: defaultdict[tuple[int, str, str], int] = defaultdict(int)
         self.joined: OpenTransaction | None = None
         """A transaction of the caller's own that holds this item's lease row until he ends it."""
+
+    # Made when first asked for: an attempt that calls no tool would pay more for them than for the rest of the scope.
+
+    @functools.cached_property
+    def branches(self) -> Branches:
+        """Its calls that are open at this moment."""
+        return Branches()
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """Its calls in order, beside those of the attempts before it."""
+        return Program()
+
+    @functools.cached_property
+    def requests(self) -> RequestStore:
+        """What it has stored of its model requests."""
+        return RequestStore()
+
+    @functools.cached_property
+    def _stored_parts(self) -> set[str]:
+        return set()
 
     @property
     def fence(self) -> Fence:
