@@ -17,7 +17,7 @@ from agentos.core.evidence import Evidence, EvidencePack, PackVerdict, stamp_pac
 from agentos.core.flows.asking import EXPIRES_S, ask_model
 from agentos.core.flows.checkpoints import commit, newest_holding
 from agentos.core.flows.doubt import Branches
-from agentos.core.flows.program import Program
+from agentos.core.flows.program import OnChange, Program
 from agentos.core.flows.tools import ToolCall, ToolOutcome, ToolPolicy, call_tool
 from agentos.core.flows.waits import Answer, approval, park_for
 from agentos.core.identity import tool_identity
@@ -72,7 +72,7 @@ class ItemScope:
 
     def __init__(
         self, item: ClaimedItem, lease: Lease, *, verify_row: VerifyRow, verify: VerifyEvidence,
-        tools: Mapping[str, Tool] | None = None, before_effect: BeforeEffect | None = None,
+        tools: Mapping[str, Tool] | None = None, before_effect: BeforeEffect | None = None, on_change: OnChange = "ask",
     ) -> None:  # fmt: skip
         self.item = item
         self.lease = lease
@@ -87,6 +87,7 @@ class ItemScope:
         self._verify_row = verify_row
         self._verify = verify
         self._before_effect = before_effect
+        self._on_change = on_change
         self._tools = {"bash": bash, **(tools or {})}
         self._seen: defaultdict[tuple[int, str, str], int] = defaultdict(int)
         self.joined: OpenTransaction | None = None
@@ -102,7 +103,7 @@ class ItemScope:
     @functools.cached_property
     def program(self) -> Program:
         """Its calls in order, beside those of the attempts before it."""
-        return Program()
+        return Program(self._on_change)
 
     @functools.cached_property
     def requests(self) -> RequestStore:

@@ -124,7 +124,7 @@ class Execution:
         if isolated:
             process = HandlerProcess(self._options.app_reference, lambda: attempt.timed_out, grace_s)
         try:
-            result = await self._handled(attempt, lease, process)
+            result = await self._handled(attempt, lease, handler, process)
         finally:
             attempt.running = False
             if timer:
@@ -132,12 +132,14 @@ class Execution:
         current_lease.set(None)
         return "null" if result is None else await _text(result)
 
-    async def _handled(self, attempt: Attempt, lease: Lease, process: HandlerProcess | None) -> Any:
+    async def _handled(
+        self, attempt: Attempt, lease: Lease, handler: Handler | None, process: HandlerProcess | None
+    ) -> Any:
         item = attempt.item
         verify = verifier(self._sync_db, item.task_id, may_rerun=self._options.allow_shell)
         scope = ItemScope(
             item, lease, verify_row=verify.row, verify=verify.evidence, tools=self._tools,
-            before_effect=self.before_effect,
+            before_effect=self.before_effect, on_change=handler.on_change if handler else "ask",
         )  # fmt: skip
         if item.attempt > 1:
             await adrive(self._db, scope.resume())

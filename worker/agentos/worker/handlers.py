@@ -55,8 +55,6 @@ async def _run(
         if kind not in BUILTIN:
             raise UnknownKind(f"this worker has no handler for {kind!r}", hint="start it with --app module:app")
         return await adrive(db, BUILTIN[kind](scope, scope.item.payload))
-    if handler.on_change != "ask":  # what a program does that nobody has told otherwise
-        scope.program.on_change = handler.on_change
     arguments = bind(kind, handler.function, scope.item.payload)
     if process is not None:
         return await process.run(handler, scope, context)
