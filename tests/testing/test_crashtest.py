@@ -1,12 +1,15 @@
 """`agentos crashtest`: the matrix of every primitive, killed before, during and after each of its commits."""
 
+import dataclasses
 import json
 import os
 import re
 import signal
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 from tests.cli.conftest import Command, agentos, zygote
 from tests.coordinator.daemon import Daemon, until
@@ -17,13 +20,14 @@ from agentos.store.calls import tasks
 from agentos.store.connect import Database, connect
 from agentos.store.errors import TaskExists
 from agentos.testing import Pool
-from agentos.testing.crash import crash_points
+from agentos.testing.crash import CrashPoint, crash_points
 from agentos.testing.crashtest import (
     PRIMITIVES,
     SCENARIOS,
     TRANSITIONS,
     Scenario,
     Transition,
+    alone,
     places_of,
     run_crew,
     run_matrix,
@@ -73,6 +77,30 @@ def test_a_call_by_itself_is_done_whole_or_not_and_may_be_said_again(agentos_poo
     cells = list(run_matrix(agentos_pool, TRANSITIONS, tmp_path))
     assert len(cells) == 3 * sum(len(each.calls) for each in TRANSITIONS)
     assert [cell for cell in cells if not cell.holds] == []
+
+
+def test_a_session_that_still_works_is_waited_for(agentos_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process that was killed: as long as it holds its locks, the call would be said again too early."""
+    monkeypatch.setattr(alone, "LINGERS_S", 0.05)
+    (look,) = (each for each in TRANSITIONS if each.name == "look_for_stuck")
+    with psycopg.connect(agentos_pool.dsn) as conn, ThreadPoolExecutor(1) as beside:
+
+        def arrange(stage: Stage) -> None:
+            look.arrange(stage)
+            conn.execute("LOCK TABLE agentos.events IN SHARE MODE")  # against writers: who looks may
+
+        arranged = dataclasses.replace(look, arrange=arrange)
+        played = beside.submit(alone.play, agentos_pool, arranged, CrashPoint("during", "look_for_stuck"), "look-again")
+        until(lambda: waits_for_a_lock(agentos_pool), what="the call of the process that was killed waits")
+        assert not wait([played], timeout=1.0).done
+        conn.rollback()
+        played.result()
+
+
+def waits_for_a_lock(pool: Pool) -> bool:
+    with connect(pool.dsn) as conn:
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        return conn.execute(waiting).fetchone() is not None
 
 
 def test_what_is_half_done_or_done_twice_is_told(agentos_pool: Pool, tmp_path: Path) -> None:
