@@ -19,7 +19,8 @@ CREATE TYPE agentos.written AS (n integer, sequence_number bigint, at timestampt
 -- Lock order: leases by item, as their index has them (found as `end_leases` finds them), heads by task, then the ledger by
 -- key, as the columns come: a nested loop keeps their order, and the planner settings leave nothing else. `= ANY` beside a
 -- join: by key also when the statistics say that there is one row. What is written is read in later statements than the
--- locks.
+-- locks. A call goes with the lease of its own token: an attempt that was told to end and goes on, and the one after it, may
+-- both be in one batch.
 CREATE FUNCTION agentos.write_batch(p_items bigint[], p_workers bigint[], p_tokens uuid[], p_checkpoints text[],
                                     p_begun text[], p_finished text[])
 RETURNS SETOF agentos.written LANGUAGE plpgsql
@@ -46,9 +47,9 @@ BEGIN
     RETURN QUERY
     WITH c AS MATERIALIZED (
         SELECT u.*, h.item_id, h.worker_id, h.attempt, row_number() OVER (PARTITION BY h.task_id ORDER BY u.i) AS place
-          FROM unnest(p[1:1], p[2:2], p[5:5], p[6:6], p[7:7], p[8:8], p[9:9], p[10:10], p[11:11], p[12:12], p[13:13])
-               WITH ORDINALITY AS u(task_id, item, type, snapshot, sha256, evidence, ordinal, host, workspace, step, n, i)
-          JOIN unnest(p_held) h ON h.item_id = u.item::bigint AND h.task_id = u.task_id),
+          FROM unnest(p[1:1], p[2:2], p[4:4], p[5:5], p[6:6], p[7:7], p[8:8], p[9:9], p[10:10], p[11:11], p[12:12], p[13:13])
+               WITH ORDINALITY AS u(task_id, item, lease, type, snapshot, sha256, evidence, ordinal, host, workspace, step, n, i)
+          JOIN unnest(p_held) h ON h.item_id = u.item::bigint AND h.token = u.lease::uuid AND h.task_id = u.task_id),
     task AS MATERIALIZED (SELECT c.task_id, max(c.place) AS steps FROM c GROUP BY 1 ORDER BY 1),
     counted AS (
         UPDATE agentos.task_heads t SET last_seq = t.last_seq + k.steps FROM task k
@@ -77,10 +78,10 @@ BEGIN
     RETURN QUERY
     WITH b AS MATERIALIZED (
         SELECT u.*, h.item_id, h.worker_id, h.token
-          FROM unnest(p[1:1], p[2:2], p[3:3], p[6:6], p[7:7], p[8:8], p[9:9], p[10:10], p[11:11], p[12:12], p[13:13], p[15:15],
-                      p[16:16], p[17:17]) AS u(key, task_id, item, tool, call_key, ordinal, nth, arguments, on_doubt, produces,
-                                               expires_s, call_token, "position", n)
-          JOIN unnest(p_held) h ON h.item_id = u.item::bigint
+          FROM unnest(p[1:1], p[2:2], p[3:3], p[5:5], p[6:6], p[7:7], p[8:8], p[9:9], p[10:10], p[11:11], p[12:12], p[13:13],
+                      p[15:15], p[16:16], p[17:17]) AS u(key, task_id, item, lease, tool, call_key, ordinal, nth, arguments,
+                                                         on_doubt, produces, expires_s, call_token, "position", n)
+          JOIN unnest(p_held) h ON h.item_id = u.item::bigint AND h.token = u.lease::uuid
          WHERE NOT EXISTS (SELECT 1 FROM agentos.task_heads t
                             WHERE t.task_id = h.task_id AND t.task_id = ANY (p[2:2]) AND t.cancel_requested)),
     begun AS (
@@ -100,8 +101,9 @@ BEGIN
     RETURN QUERY
     UPDATE agentos.tool_ledger l SET state = CASE WHEN u.error IS NULL THEN 'finished' ELSE 'failed' END, result = u.result::json,
            exit_code = u.exit_code::integer, error = u.error, finished_at = agentos.clock()
-      FROM unnest(p[1:1], p[2:2], p[3:3], p[6:6], p[7:7], p[8:8], p[9:9]) AS u(key, call_token, item, result, exit_code, error, n)
-      JOIN unnest(p_held) h ON h.item_id = u.item::bigint
+      FROM unnest(p[1:1], p[2:2], p[3:3], p[5:5], p[6:6], p[7:7], p[8:8], p[9:9])
+           AS u(key, call_token, item, lease, result, exit_code, error, n)
+      JOIN unnest(p_held) h ON h.item_id = u.item::bigint AND h.token = u.lease::uuid
      WHERE l.ledger_key = u.key AND l.ledger_key = ANY (p[1:1]) AND l.call_token = u.call_token::uuid AND l.state = 'begun'
     RETURNING u.n::integer, NULL::bigint, l.finished_at;
 END $$;

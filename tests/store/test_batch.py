@@ -135,6 +135,30 @@ def test_a_fence_is_the_item_the_worker_and_the_token(
     assert written(runner, [call, commit(worker, other)])[0] is None
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_older_lease_of_an_item_is_not_covered_by_the_present_one_in_the_same_batch(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]], kind: str, conn: psycopg.Connection[Any]
+) -> None:
+    """A handler that was told to end and went on, and the attempt after it, both in one process."""
+    worker, (old, *_) = held
+    tool = uuid4()
+    runner.run(begin(worker, old, "tool-a", tool))
+    runner.run(items.release(worker.worker_id, [(old.item_id, old.token)]))
+    (new,) = worker.claim()
+    assert new.item_id == old.item_id
+    stale = {
+        "commit_checkpoint": commit(worker, old, snapshot='"stale"'),
+        "ledger_begin": begin(worker, old, "tool-b", uuid4()),
+        "ledger_finish": finish(worker, old, "tool-a", tool),
+    }[kind]
+    assert written(runner, [stale, commit(worker, new)])[0] is None
+    assert written(runner, [commit(worker, new), begin(worker, new, "tool-c", uuid4()), stale])[2] is None
+    assert not conn.execute("SELECT 1 FROM agentos.checkpoints WHERE snapshot::text = '\"stale\"'").fetchall()
+    assert conn.execute("SELECT ledger_key, state FROM agentos.tool_ledger ORDER BY 1").fetchall() == [
+        ("tool-a", "begun"), ("tool-c", "begun"),
+    ]  # fmt: skip
+
+
 def test_an_items_lease_does_not_fence_another_task(
     runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]]
 ) -> None:

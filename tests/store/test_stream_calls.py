@@ -43,6 +43,25 @@ def test_an_item_that_is_lost_tells_nothing_and_its_neighbour_does(runner: Drive
     assert [e.data for e in runner.run(stream("kept"))] == [{"n": 2}]
 
 
+@pytest.mark.parametrize("last", ["old", "new"])
+def test_of_two_attempts_of_one_item_in_one_process_only_the_later_one_tells(runner: Driver, last: str) -> None:
+    engine.submit(runner)
+    worker = engine.register(runner)
+    old, new = _two_attempts(runner, worker)
+    assert runner.run(tell(worker.worker_id, [old, new] if last == "new" else [new, old])) == 1
+    assert [(e.data, e.attempt) for e in runner.run(stream("task-1"))] == [({"n": 2}, 2)]
+
+
+def _two_attempts(runner: Driver, worker: engine.Worker) -> list[Told]:
+    told = []
+    for n in (1, 2):
+        (item,) = worker.claim()
+        told.append(Told(worker.fence(item), n, "log", {"n": n}))
+        if n == 1:
+            runner.run(release(worker.worker_id, [(item.item_id, item.token)]))
+    return told
+
+
 def test_an_event_waits_for_those_that_may_still_come_before_it(runner: Driver, database_dsn: str) -> None:
     fence = held(runner, "task-1")
     note = "SELECT agentos.note('task-1', NULL, %s, NULL, NULL, '{}')"

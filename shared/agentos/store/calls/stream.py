@@ -39,8 +39,11 @@ class StreamEvent:
 
 
 def tell(worker_id: int, told: Sequence[Told]) -> Call[int]:
-    """Write events of items this worker holds, in this order. Returns how many: items it lost tell nothing."""
-    items = {each.fence.item_id: each for each in told}
+    """Write events of items this worker holds, in this order. Returns how many: items it lost tell nothing, nor does an
+    attempt beside a later one of the same item.
+    """
+    items = {each.fence.item_id: each for each in sorted(told, key=lambda each: each.attempt)}
+    told = [each for each in told if each.attempt == items[each.fence.item_id].attempt]
     text = canonical_text(
         [{"item_id": each.fence.item_id, "event": each.event, "data": each.data} for each in told], what="events"
     )
