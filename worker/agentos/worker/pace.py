@@ -9,9 +9,17 @@ WINDOW_S = 0.05
 MOST = 500
 CLAIM_MOST = 128
 """Items of one claim. What is begun at once, and so charged when the process dies, is three such claims at most."""
+WIDE_MOST = 256
+"""Of one claim for slots that are free: all of it begins at once, whatever its size. Half as many commits as with 128
+were a seventh more items; 512 were no faster."""
 FLUSH_ITEMS = 64
 FLUSH_S = 0.005
 """While prefetched items keep the slots busy, completions gather until there are so many, or the first is so old."""
+
+
+def claim_most(free: int) -> int:
+    """How many items the next claim may take, with so many slots free. Half of them stay for the claim after it."""
+    return max(CLAIM_MOST, min(free // 2, WIDE_MOST))
 
 
 class Pace:
