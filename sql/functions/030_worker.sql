@@ -43,7 +43,7 @@ CREATE FUNCTION agentos.adopt(p_worker bigint) RETURNS TABLE (claim_epoch intege
 LANGUAGE plpgsql AS $$
 DECLARE v_epoch integer;
 BEGIN
-    PERFORM 1 FROM agentos.workers w WHERE w.worker_id = p_worker AND w.state = 'alive' FOR UPDATE;
+    PERFORM 1 FROM agentos.workers w WHERE w.worker_id = p_worker AND w.state IN ('alive', 'draining') FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'worker % was declared dead', p_worker USING ERRCODE = 'AG005',
             HINT = 'drop everything it held and start again under a new worker id';

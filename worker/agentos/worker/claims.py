@@ -132,6 +132,24 @@ class Claims:
         except TimeoutError as exc:
             raise DatabaseUnavailable(f"a claim had no answer for {self._timeout_s:g} s") from exc
 
+    async def give_back_queue(self) -> set[str]:
+        """Items that were prefetched and have not begun: others may run them, and nothing is charged. Returns whose.
+
+        Without a reply they are nobody's here all the same, and `adopt` gives back those that are held still: in the
+        queue they would begin, perhaps beside whoever has them now.
+        """
+        taken = self._slots.take_queue()
+        for attempt in taken:
+            self._held.remove(attempt)
+        if taken:
+            given = [(attempt.item.item_id, attempt.item.token) for attempt in taken]
+            try:
+                await self._db.run(items.release(self._worker_id, given))
+            except BaseException:
+                self.ambiguous = True
+                raise
+        return {attempt.item.queue for attempt in taken}
+
     async def at_risk(self) -> AtRisk:
         """The leases that may be reclaimed before long, and must then run alone, and how many workers share them."""
         served = self._lanes.served
@@ -146,11 +164,11 @@ class Claims:
         adopted = await self._db.run(workers.adopt(self._worker_id))
         self._epoch = adopted.claim_epoch
         await self._lanes.look()  # whoever raised the epoch too may have changed what there is to claim
-        self.ambiguous = False
         known = {item_id: attempt.item.token for item_id, attempt in self._held.attempts.items()}
         unknown = [(item_id, token) for item_id, token in adopted.held.items() if known.get(item_id) != token]
         if unknown:
             log.warning("items were held that nobody here knew; given back", count=len(unknown))
             await self._db.run(items.release(self._worker_id, unknown))
+        self.ambiguous = False
         gone = frozenset(item_id for item_id, token in known.items() if adopted.held.get(item_id) != token)
         self._held.end_items(gone, Stop.LOST)

@@ -307,19 +307,7 @@ class Worker:
         return len(self.held) - len(self._completions) < self.options.concurrency + self._pace.prefetch
 
     async def _give_back_queue(self) -> None:
-        """Items that were prefetched and have not begun: others may run them, and nothing is charged."""
-        taken = self._slots.take_queue()
-        if not taken:
-            return
-        given = [(attempt.item.item_id, attempt.item.token) for attempt in taken]
-        try:
-            await self._db.run(items.release(taken[0].worker_id, given))
-        except TROUBLE:
-            self._slots.queue.extendleft(reversed(taken))
-            raise
-        for attempt in taken:
-            self.held.remove(attempt)
-        for queue in {attempt.item.queue for attempt in taken}:
+        for queue in await self._claims.give_back_queue():
             self._waker.wake(queue)
 
     async def _wait_out(self, exc: BaseException) -> None:
@@ -365,16 +353,21 @@ class Worker:
         if self._presence is not None:
             with contextlib.suppress(*TROUBLE):
                 await self._db.run(workers.retire_worker(self._presence.worker_id, "draining"))
-        deadline = monotonic() + grace_s
+        began = monotonic()
+        deadline = began + grace_s
         solo = asyncio.create_task(self._solo.stop())
         with contextlib.suppress(*TROUBLE):
             await self._give_back_queue()
-        while self.held and monotonic() < deadline + LAST_WORDS_S:
+        while monotonic() < (deadline if self.held else began) + LAST_WORDS_S and (self.held or self._claims.ambiguous):
             if monotonic() >= deadline:
                 self.held.end_all(Stop.DRAIN)
             self.held.changed.clear()
             try:
                 await self._completions.flush()
+                if self._claims.ambiguous:
+                    await self._claims.adopt()
+            except WorkerDead:
+                break
             except TROUBLE as exc:
                 await self._wait_out(exc)
             with contextlib.suppress(TimeoutError):

@@ -1,0 +1,138 @@
+"""What a worker holds and has not begun is given back, also when the database does not answer just then."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from tests.coordinator.daemon import until
+from tests.worker.inprocess import serving
+
+from agentos.core.app import App, TaskContext
+from agentos.store import connect
+from agentos.store.run import arun_call
+from agentos.worker import pace, process
+
+QUICK = 40
+"""So many items end at once; the others wait to be told, and behind them is what was prefetched."""
+HELD = "SELECT count(*) FROM agentos.lease_held"
+CHARGED = "SELECT max(crashes) FROM agentos.lease_ready"
+
+
+class Wire:
+    """`once`: the first call of a function is made (`reach`) or not, `then` is called, and no reply comes. Of claims
+    the first that takes something.
+    """
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self._faults: dict[str, tuple[bool, Callable[[], object]]] = {}
+
+    def once(self, name: str, *, reach: bool, then: Callable[[], object] = lambda: None) -> None:
+        self._faults[name] = reach, then
+
+    async def __call__(self, conn: Any, call: Any) -> Any:
+        name = next((name for name in self._faults if f"agentos.{name}(" in call.sql), None)
+        if name is None:
+            return await arun_call(conn, call)
+        if name == "claim" and not (reply := await arun_call(conn, call)).items:
+            return reply
+        reach, then = self._faults.pop(name)
+        if reach and name != "claim":
+            await arun_call(conn, call)
+        self.failed.append(name)
+        then()
+        raise ConnectionError("no reply, on purpose")
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    wire = Wire()
+    monkeypatch.setattr(connect, "arun_call", wire)
+    return wire
+
+
+class Numbered:
+    """An app whose items say that they begin; from QUICK on they wait for `go`."""
+
+    def __init__(self, dsn: str) -> None:
+        self.app = App(dsn=dsn)
+        self.began: Counter[int] = Counter()
+        self.waiting = 0
+        self.go = asyncio.Event()
+        self.app.task("numbered")(self.numbered)
+
+    async def numbered(self, ctx: TaskContext, n: int) -> None:
+        self.began[n] += 1
+        if n >= QUICK:
+            self.waiting += 1
+            await self.go.wait()
+
+    def submit(self, count: int) -> None:
+        self.app.submit_many("numbered", [{"n": n} for n in range(count)])
+
+
+@pytest.fixture
+async def numbered(database_dsn: str) -> Numbered:
+    return Numbered(database_dsn)
+
+
+async def all_ended(conn: psycopg.Connection[Any], count: int) -> None:
+    await asyncio.to_thread(until, lambda: conn.execute("SELECT count(*) FROM agentos.outcomes").fetchone() == (count,))
+
+
+@pytest.mark.parametrize("reach", [True, False])
+async def test_what_is_given_back_without_a_reply_begins_nowhere_under_the_old_lease(
+    numbered: Numbered, database_dsn: str, wire: Wire, conn: psycopg.Connection[Any], *, reach: bool
+) -> None:
+    numbered.submit(200)
+    wire.once("release", reach=reach, then=numbered.go.set)  # the slots are free while nobody knows what became of it
+    async with serving(numbered.app, database_dsn, concurrency=4):
+        await all_ended(conn, 200)
+    assert wire.failed == ["release"]
+    assert set(numbered.began.values()) == {1}
+    assert conn.execute("SELECT max(failures), max(crashes) FROM agentos.outcomes").fetchone() == (0, 0)
+
+
+async def test_items_of_a_claim_without_a_reply_are_given_back_when_the_first_try_fails(
+    numbered: Numbered, database_dsn: str, wire: Wire, conn: psycopg.Connection[Any]
+) -> None:
+    numbered.submit(4)
+    wire.once("claim", reach=True)
+    wire.once("release", reach=False)
+    async with serving(numbered.app, database_dsn, concurrency=4):
+        await all_ended(conn, 4)  # long before memory and database are compared as a matter of course
+    assert wire.failed == ["claim", "release"]
+
+
+async def test_a_drain_gives_back_the_items_of_a_claim_without_a_reply(
+    numbered: Numbered, database_dsn: str, wire: Wire, conn: psycopg.Connection[Any]
+) -> None:
+    numbered.submit(4)
+    async with serving(numbered.app, database_dsn, concurrency=4) as worker:
+        wire.once("claim", reach=True, then=worker.drain)
+        await worker.stopping.wait()
+    assert conn.execute(HELD).fetchone() == (0,)
+    assert conn.execute(CHARGED).fetchone() == (0,)
+    assert not numbered.began
+
+
+async def test_a_drain_gives_back_what_has_not_begun_when_the_first_try_fails(
+    numbered: Numbered, database_dsn: str, wire: Wire, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: it is neither begun while the worker drains nor kept until the grace is over."""
+    for each in (pace, process):
+        monkeypatch.setattr(each, "WINDOW_S", 3600.0)  # what is prefetched stays
+    numbered.submit(400)
+    async with asyncio.timeout(20):
+        async with serving(numbered.app, database_dsn, concurrency=4, grace_s=3600) as worker:
+            while numbered.waiting < 4 or not worker.slots.queue:  # noqa: ASYNC110  nothing tells of a queue
+                await asyncio.sleep(0.01)
+            began = len(numbered.began)
+            wire.once("release", reach=False, then=numbered.go.set)
+    assert wire.failed == ["release"]
+    assert len(numbered.began) == began
+    assert conn.execute(HELD).fetchone() == (0,)
+    assert conn.execute(CHARGED).fetchone() == (0,)
