@@ -1,109 +1,127 @@
 -- The durable writes of many items in one transaction: each under its own fence, one commit for all.
 --
--- p_checkpoints, p_begun and p_finished are the arguments of the calls of one sort, turned: a row for each argument of
--- the function that does the same alone, in its place, and a last one with the numbers of the calls; a column for each
--- call. Only what is plain is written here, with one statement for all calls of a sort: row by row, starting and ending
--- statements was most of what a call cost. Whatever is not plain (a lease that is lost, a task that is cancelled, a key
--- that is there already) is left out, of the database and of the reply, and its caller asks the function that does it
--- alone: that has the answer, or the error. A batch that fails as a whole (a step stored before, a value that is
--- refused, a deadlock) has written nothing, and each of its calls is then made alone. So nobody's neighbour makes a call
--- fail, and there is no subtransaction.
+-- The arguments of the calls come column by column: a place in the arrays of its sort for each call (c_: checkpoints, b_:
+-- what is begun, f_: what is finished), named as in the function that does the same alone; `lease` is the place of its
+-- fence in the first three arrays, `n` its number. Only what is plain is written here, with one statement for all calls of
+-- a sort: row by row, starting and ending statements was most of what a call cost. Whatever is not plain (a lease that is
+-- lost, a task that is cancelled, a key that is there already) is left out, of the database and of the reply, and its
+-- caller asks the function that does it alone: that has the answer, or the error. A batch that fails as a whole (a step
+-- stored before, a value that is refused, a deadlock) has written nothing, and each of its calls is then made alone. So
+-- nobody's neighbour makes a call fail, and there is no subtransaction.
 -- A model's output is not among them: what it costs to record is nothing beside what it took.
 -- The process dies before the COMMIT: nothing is there, whoever resumes does it again. After it: all of it is there, and
 -- step_id and call_token find it.
 
-CREATE TYPE agentos.held_lease AS (item_id bigint, worker_id bigint, token uuid, task_id text, attempt integer);
-
 CREATE TYPE agentos.written AS (n integer, sequence_number bigint, at timestamptz);
 
--- Lock order: leases by item, as their index has them (found as `end_leases` finds them), heads by task, then the ledger by
--- key, as the columns come: a nested loop keeps their order, and the planner settings leave nothing else. `= ANY` beside a
--- join: by key also when the statistics say that there is one row. What is written is read in later statements than the
--- locks. A call goes with the lease of its own token: an attempt that was told to end and goes on, and the one after it, may
--- both be in one batch.
-CREATE FUNCTION agentos.write_batch(p_items bigint[], p_workers bigint[], p_tokens uuid[], p_checkpoints text[],
-                                    p_begun text[], p_finished text[])
+-- Lock order: leases by item, as their index has them (found as `end_leases` finds them), heads by task, as theirs has them,
+-- then the ledger by key, as the columns come. The planner settings leave nothing else. `= ANY`: by key also when the
+-- statistics say that there is one row. What is written is read in later statements than the locks.
+-- A call goes with the lease of its own token: an attempt that was told to end and goes on, and the one after it, may both be
+-- in one batch.
+-- Columns are read by subscript: `unnest` of many arrays stores each in a table of its own first, snapshots too.
+CREATE FUNCTION agentos.write_batch(
+    p_items bigint[], p_workers bigint[], p_tokens uuid[],
+    c_task text[], c_type text[], c_snapshot text[], c_sha256 text[], c_evidence text[], c_ordinal integer[], c_host text[],
+    c_workspace text[], c_step uuid[], c_lease integer[], c_n integer[],
+    b_key text[], b_task text[], b_tool text[], b_call_key text[], b_ordinal integer[], b_nth integer[], b_arguments text[],
+    b_on_doubt text[], b_produces text[], b_expires_s float8[], b_call uuid[], b_position integer[], b_lease integer[], b_n integer[],
+    f_key text[], f_call uuid[], f_result text[], f_exit_code integer[], f_error text[], f_lease integer[], f_n integer[])
 RETURNS SETOF agentos.written LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan SET jit = off AS $$
-DECLARE v_ok boolean := agentos.enter_fence(); v_held agentos.held_lease[]; v_now timestamptz := agentos.clock();
+DECLARE v_ok boolean := agentos.enter_fence(); v_held integer[]; v_tasks text[]; v_attempts integer[]; v_now timestamptz := agentos.clock();
 BEGIN
-    v_held := ARRAY(
-        SELECT (l.item_id, l.worker_id, l.token, w.task_id, l.attempt)::agentos.held_lease
+    SELECT array_agg(h.lease), array_agg(h.task_id), array_agg(h.attempt) INTO v_held, v_tasks, v_attempts FROM (
+        SELECT array_position(p_tokens, l.token) AS lease, w.task_id, l.attempt
           FROM agentos.lease_held l JOIN agentos.work_items w ON w.item_id = l.item_id
          WHERE l.item_id = ANY (p_items) AND w.item_id = ANY (p_items) AND l.item_id = p_items[array_position(p_tokens, l.token)]
            AND l.worker_id + 0 = p_workers[array_position(p_tokens, l.token)] AND (l.expires_at IS NULL OR l.expires_at > v_now)
-           FOR NO KEY UPDATE OF l);
-    IF cardinality(p_checkpoints) > 0 THEN RETURN QUERY SELECT * FROM agentos.put_checkpoints(v_held, p_checkpoints); END IF;
-    IF cardinality(p_begun) > 0 THEN RETURN QUERY SELECT * FROM agentos.put_begun(v_held, p_begun); END IF;
-    IF cardinality(p_finished) > 0 THEN RETURN QUERY SELECT * FROM agentos.put_finished(v_held, p_finished); END IF;
+           FOR NO KEY UPDATE OF l) h;
+    IF cardinality(c_n) > 0 THEN
+        RETURN QUERY SELECT * FROM agentos.put_checkpoints(p_items, p_workers, v_held, v_tasks, v_attempts, c_task, c_type,
+            c_snapshot, c_sha256, c_evidence, c_ordinal, c_host, c_workspace, c_step, c_lease, c_n);
+    END IF;
+    IF cardinality(b_n) > 0 THEN
+        RETURN QUERY SELECT * FROM agentos.put_begun(p_items, p_workers, p_tokens, v_held, v_tasks, b_key, b_task, b_tool,
+            b_call_key, b_ordinal, b_nth, b_arguments, b_on_doubt, b_produces, b_expires_s, b_call, b_position, b_lease, b_n);
+    END IF;
+    IF cardinality(f_n) > 0 THEN
+        RETURN QUERY SELECT * FROM agentos.put_finished(v_held, f_key, f_call, f_result, f_exit_code, f_error, f_lease, f_n);
+    END IF;
 END $$;
 
--- p: task, item, worker, token, type, snapshot, sha256, evidence, ordinal, host, workspace, step; number. Several of one
--- task are numbered in their order. A task of one item gets its head here.
-CREATE FUNCTION agentos.put_checkpoints(p_held agentos.held_lease[], p text[]) RETURNS SETOF agentos.written
+-- The task of each call whose lease is held and is of that task; null for the others.
+CREATE FUNCTION agentos.held_tasks(p_held integer[], p_tasks text[], p_task text[], p_lease integer[]) RETURNS text[]
 LANGUAGE plpgsql AS $$
 BEGIN
-    RETURN QUERY
-    WITH c AS MATERIALIZED (
-        SELECT u.*, h.item_id, h.worker_id, h.attempt, row_number() OVER (PARTITION BY h.task_id ORDER BY u.i) AS place
-          FROM unnest(p[1:1], p[2:2], p[4:4], p[5:5], p[6:6], p[7:7], p[8:8], p[9:9], p[10:10], p[11:11], p[12:12], p[13:13])
-               WITH ORDINALITY AS u(task_id, item, lease, type, snapshot, sha256, evidence, ordinal, host, workspace, step, n, i)
-          JOIN unnest(p_held) h ON h.item_id = u.item::bigint AND h.token = u.lease::uuid AND h.task_id = u.task_id),
-    task AS MATERIALIZED (SELECT c.task_id, max(c.place) AS steps FROM c GROUP BY 1 ORDER BY 1),
-    counted AS (
-        UPDATE agentos.task_heads t SET last_seq = t.last_seq + k.steps FROM task k
-         WHERE t.task_id = k.task_id AND t.task_id = ANY (p[1:1]) AND NOT t.cancel_requested
-        RETURNING t.task_id, t.last_seq - k.steps AS last_seq),
-    made AS (
-        INSERT INTO agentos.task_heads AS t (task_id, last_seq)
-        SELECT k.task_id, k.steps FROM task k
-         WHERE NOT EXISTS (SELECT 1 FROM agentos.task_heads x WHERE x.task_id = k.task_id AND x.task_id = ANY (p[1:1]))
-        ON CONFLICT DO NOTHING RETURNING t.task_id, 0::bigint AS last_seq),
-    stored AS (
-        INSERT INTO agentos.checkpoints AS s (task_id, sequence_number, item_id, ordinal, checkpoint_type, step_id, snapshot,
-               snapshot_sha256, evidence, host, workspace, worker_id, attempt, created_at)
-        SELECT c.task_id, b.last_seq + c.place, c.item_id, c.ordinal::integer, c.type, c.step::uuid, c.snapshot::json, c.sha256,
-               c.evidence::json, c.host, c.workspace, c.worker_id, c.attempt, agentos.clock()
-          FROM (SELECT * FROM counted UNION ALL SELECT * FROM made) b JOIN c ON c.task_id = b.task_id
-        RETURNING s.step_id, s.sequence_number, s.created_at)
-    SELECT c.n::integer, s.sequence_number, s.created_at FROM stored s JOIN c ON c.step::uuid = s.step_id;
+    RETURN ARRAY(SELECT CASE WHEN p_tasks[array_position(p_held, p_lease[i])] = p_task[i] THEN p_task[i] END
+                   FROM generate_series(1, cardinality(p_lease)) i ORDER BY i);
 END $$;
 
--- What is begun for the first time. p: key, task, item, worker, token, tool, call_key, ordinal, nth, arguments, on_doubt,
--- produces, expires_s, force, call_token, position; number.
-CREATE FUNCTION agentos.put_begun(p_held agentos.held_lease[], p text[]) RETURNS SETOF agentos.written LANGUAGE plpgsql AS $$
-DECLARE v_at timestamptz := agentos.clock();
+-- Several of one task are numbered in their order. A task of one item gets its head here.
+CREATE FUNCTION agentos.put_checkpoints(
+    p_items bigint[], p_workers bigint[], p_held integer[], p_tasks text[], p_attempts integer[], p_task text[], p_type text[],
+    p_snapshot text[], p_sha256 text[], p_evidence text[], p_ordinal integer[], p_host text[], p_workspace text[], p_step uuid[],
+    p_lease integer[], p_n integer[]) RETURNS SETOF agentos.written LANGUAGE plpgsql AS $$
+DECLARE v_task text[] := agentos.held_tasks(p_held, p_tasks, p_task, p_lease); v_heads text[]; v_last bigint[]; v_now timestamptz;
 BEGIN
+    WITH t AS (
+        UPDATE agentos.task_heads t SET last_seq = t.last_seq + cardinality(array_positions(v_task, t.task_id))
+         WHERE t.task_id = ANY (v_task) AND NOT t.cancel_requested RETURNING t.task_id, t.last_seq)
+    SELECT array_agg(t.task_id), array_agg(t.last_seq) INTO v_heads, v_last FROM t;
+    IF NOT coalesce(v_task <@ v_heads, false) THEN  -- some have no head, or are left out
+        WITH t AS (
+            INSERT INTO agentos.task_heads AS t (task_id, last_seq)
+            SELECT u, count(*) FROM unnest(v_task) u
+             WHERE u IS NOT NULL AND u <> ALL (coalesce(v_heads, '{}')) GROUP BY u ORDER BY u
+            ON CONFLICT DO NOTHING RETURNING t.task_id, t.last_seq)
+        SELECT v_heads || array_agg(t.task_id), v_last || array_agg(t.last_seq) INTO v_heads, v_last FROM t;
+    END IF;
+    v_now := agentos.clock();
     RETURN QUERY
-    WITH b AS MATERIALIZED (
-        SELECT u.*, h.item_id, h.worker_id, h.token
-          FROM unnest(p[1:1], p[2:2], p[3:3], p[5:5], p[6:6], p[7:7], p[8:8], p[9:9], p[10:10], p[11:11], p[12:12], p[13:13],
-                      p[15:15], p[16:16], p[17:17]) AS u(key, task_id, item, lease, tool, call_key, ordinal, nth, arguments,
-                                                         on_doubt, produces, expires_s, call_token, "position", n)
-          JOIN unnest(p_held) h ON h.item_id = u.item::bigint AND h.token = u.lease::uuid
-         WHERE NOT EXISTS (SELECT 1 FROM agentos.task_heads t
-                            WHERE t.task_id = h.task_id AND t.task_id = ANY (p[2:2]) AND t.cancel_requested)),
-    begun AS (
-        INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, position, arguments,
-               state, on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
-        SELECT b.key, b.task_id, b.item_id, b.tool, b.call_key, b.ordinal::integer, b.nth::integer, b."position"::integer,
-               b.arguments::json, 'begun', b.on_doubt, b.key, b.produces::json, b.worker_id, b.token, b.call_token::uuid, v_at,
-               v_at + make_interval(secs => b.expires_s::float8)
-          FROM b ON CONFLICT (ledger_key) DO NOTHING RETURNING l.call_token)
-    SELECT b.n::integer, NULL::bigint, v_at FROM begun JOIN b ON b.call_token::uuid = begun.call_token;
+    INSERT INTO agentos.checkpoints AS s (task_id, sequence_number, item_id, ordinal, checkpoint_type, step_id, snapshot,
+           snapshot_sha256, evidence, host, workspace, worker_id, attempt, created_at)
+    SELECT v_task[i], v_last[array_position(v_heads, v_task[i])] - cardinality(array_positions(v_task[i + 1:], v_task[i])),
+           p_items[p_lease[i]], p_ordinal[i], p_type[i], p_step[i], p_snapshot[i]::json, p_sha256[i], p_evidence[i]::json, p_host[i],
+           p_workspace[i], p_workers[p_lease[i]], p_attempts[array_position(p_held, p_lease[i])], v_now
+      FROM generate_series(1, cardinality(p_n)) i WHERE v_task[i] = ANY (v_heads)
+    RETURNING p_n[array_position(p_step, s.step_id)], s.sequence_number, s.created_at;
 END $$;
 
--- p: key, call_token, item, worker, token, result, exit_code, error; number. A cancelled task may still say what it did.
-CREATE FUNCTION agentos.put_finished(p_held agentos.held_lease[], p text[]) RETURNS SETOF agentos.written
-LANGUAGE plpgsql AS $$
+-- What is begun for the first time.
+CREATE FUNCTION agentos.put_begun(
+    p_items bigint[], p_workers bigint[], p_tokens uuid[], p_held integer[], p_tasks text[], p_key text[], p_task text[],
+    p_tool text[], p_call_key text[], p_ordinal integer[], p_nth integer[], p_arguments text[], p_on_doubt text[], p_produces text[],
+    p_expires_s float8[], p_call uuid[], p_position integer[], p_lease integer[], p_n integer[])
+RETURNS SETOF agentos.written LANGUAGE plpgsql AS $$
+DECLARE v_task text[] := agentos.held_tasks(p_held, p_tasks, p_task, p_lease); v_now timestamptz := agentos.clock(); v_ended text[];
+BEGIN
+    v_ended := ARRAY(SELECT t.task_id FROM agentos.task_heads t WHERE t.task_id = ANY (v_task) AND t.cancel_requested);
+    RETURN QUERY
+    INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, position, arguments,
+           state, on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
+    SELECT p_key[i], v_task[i], p_items[p_lease[i]], p_tool[i], p_call_key[i], p_ordinal[i], p_nth[i], p_position[i],
+           p_arguments[i]::json, 'begun', p_on_doubt[i], p_key[i], p_produces[i]::json, p_workers[p_lease[i]], p_tokens[p_lease[i]],
+           p_call[i], v_now, v_now + make_interval(secs => p_expires_s[i])
+      FROM generate_series(1, cardinality(p_n)) i WHERE v_task[i] IS NOT NULL AND v_task[i] <> ALL (v_ended)
+    ON CONFLICT (ledger_key) DO NOTHING
+    RETURNING p_n[array_position(p_call, l.call_token)], NULL::bigint, l.begun_at;
+END $$;
+
+-- A cancelled task may still say what it did.
+CREATE FUNCTION agentos.put_finished(p_held integer[], p_key text[], p_call uuid[], p_result text[],
+                                     p_exit_code integer[], p_error text[], p_lease integer[], p_n integer[])
+RETURNS SETOF agentos.written LANGUAGE plpgsql AS $$
+DECLARE v_now timestamptz := agentos.clock();
 BEGIN
     RETURN QUERY
-    UPDATE agentos.tool_ledger l SET state = CASE WHEN u.error IS NULL THEN 'finished' ELSE 'failed' END, result = u.result::json,
-           exit_code = u.exit_code::integer, error = u.error, finished_at = agentos.clock()
-      FROM unnest(p[1:1], p[2:2], p[3:3], p[5:5], p[6:6], p[7:7], p[8:8], p[9:9])
-           AS u(key, call_token, item, lease, result, exit_code, error, n)
-      JOIN unnest(p_held) h ON h.item_id = u.item::bigint AND h.token = u.lease::uuid
-     WHERE l.ledger_key = u.key AND l.ledger_key = ANY (p[1:1]) AND l.call_token = u.call_token::uuid AND l.state = 'begun'
-    RETURNING u.n::integer, NULL::bigint, l.finished_at;
+    UPDATE agentos.tool_ledger l
+       SET state = CASE WHEN p_error[array_position(p_call, l.call_token)] IS NULL THEN 'finished' ELSE 'failed' END,
+           result = p_result[array_position(p_call, l.call_token)]::json,
+           exit_code = p_exit_code[array_position(p_call, l.call_token)],
+           error = p_error[array_position(p_call, l.call_token)], finished_at = v_now
+     WHERE l.ledger_key = ANY (p_key) AND l.ledger_key = p_key[array_position(p_call, l.call_token)]
+       AND p_lease[array_position(p_call, l.call_token)] = ANY (p_held) AND l.state = 'begun'
+    RETURNING p_n[array_position(p_call, l.call_token)], NULL::bigint, l.finished_at;
 END $$;

@@ -1,12 +1,20 @@
 """Durable writes of many items in one call: the same arguments, in one transaction, each under its own fence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentos.store.run import Call, Together
 
-FUNCTIONS = ("commit_checkpoint", "ledger_begin", "ledger_finish")
-"""What may go together, in the order in which the engine locks what they write."""
+COLUMNS = {
+    "commit_checkpoint": (0, 4, 5, 6, 7, 8, 9, 10, 11),
+    "ledger_begin": (0, 1, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15),
+    "ledger_finish": (0, 1, 5, 6, 7),
+}
+"""What may go together, in the order in which the engine locks what they write, and which of its arguments a batch
+names: all but the fence, which is named by its place."""
+
+Made = tuple[tuple[Any, ...], Together[Any], int]
+Fence = tuple[int, int, Any]
 
 
 def write_batch(calls: Sequence[Call[Any]]) -> Call[list[Any]]:
@@ -15,10 +23,10 @@ def write_batch(calls: Sequence[Call[Any]]) -> Call[list[Any]]:
 
     Raises whatever fails the whole: then nothing is written.
     """
-    made = [(call.together, call.args, n) for n, call in enumerate(calls) if call.together is not None]
-    made.sort(key=lambda one: one[1][0])  # what it locks after its lease: the task's head, or the key
-    fences = sorted({together.fence for together, _, _ in made})
-    item_ids, worker_ids, tokens = ([fence[column] for fence in fences] for column in range(3))
+    made = [(call.args, call.together, n) for n, call in enumerate(calls) if call.together is not None]
+    made.sort(key=lambda one: one[0][0])  # what it locks after its lease: the task's head, or the key
+    fences = sorted({together.fence for _, together, _ in made})
+    places = {fence: place for place, fence in enumerate(fences, 1)}
 
     def read(written: Sequence[Any]) -> list[Any]:
         replies: list[Any] = [None] * len(calls)
@@ -26,19 +34,30 @@ def write_batch(calls: Sequence[Call[Any]]) -> Call[list[Any]]:
             replies[row["n"]] = row
         return replies
 
+    args = [list(column) for column in zip(*fences, strict=True)]
+    for function in COLUMNS:
+        args += _turned(made, function, places)
     return Call(
-        "SELECT * FROM agentos.write_batch($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[])",
-        (item_ids, worker_ids, tokens, *(_turned(made, function) for function in FUNCTIONS)),
+        "SELECT * FROM agentos.write_batch($1::bigint[], $2::bigint[], $3::uuid[],"
+        " $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::integer[], $10::text[], $11::text[],"
+        " $12::uuid[], $13::integer[], $14::integer[],"
+        " $15::text[], $16::text[], $17::text[], $18::text[], $19::integer[], $20::integer[], $21::text[], $22::text[],"
+        " $23::text[], $24::float8[], $25::uuid[], $26::integer[], $27::integer[], $28::integer[],"
+        " $29::text[], $30::uuid[], $31::text[], $32::integer[], $33::text[], $34::integer[], $35::integer[])",
+        tuple(args),
         read,
-        parts=tuple(together.function for together, _, _ in made),
+        parts=tuple(together.function for _, together, _ in made),
     )
 
 
-def _turned(made: Sequence[tuple[Together[Any], tuple[Any, ...], int]], function: str) -> list[list[str | None]]:
-    """A row for each argument and one for the calls' numbers, a column for each call of the function."""
-    calls = [(*args, n) for together, args, n in made if together.function == function]
-    return [[_text(value) for value in row] for row in zip(*calls, strict=True)]
-
-
-def _text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else str(value)
+def _turned(made: Sequence[Made], function: str, places: Mapping[Fence, int]) -> list[Any]:
+    """A list for each column of the function's calls, with the places of their fences and their numbers as the last."""
+    mine = [one for one in made if one[1].function == function]
+    if not mine:
+        return [None] * (len(COLUMNS[function]) + 2)
+    columns = list(zip(*(args for args, _, _ in mine), strict=True))
+    return [
+        *(list(columns[argument]) for argument in COLUMNS[function]),
+        [places[together.fence] for _, together, _ in mine],
+        [n for _, _, n in mine],
+    ]
