@@ -23,9 +23,10 @@ from bench import layout
 STATEMENTS = {"lease": (layout.CLAIM, layout.COMPLETE), "status": (layout.STATUS_CLAIM, layout.STATUS_COMPLETE)}
 PAYLOAD = '{"n":1}'
 PLANS = {
-    "enable_seqscan": "off", "enable_bitmapscan": "off", "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan", "jit": "off",
 }  # fmt: skip
-"""What the product's claim is set to as well: one plan, the index in order, whatever the statistics say."""
+"""What the product's functions are set to as well: one plan, the index in order, whatever the statistics say."""
 
 
 async def noop(payload: Any) -> None:
