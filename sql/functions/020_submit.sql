@@ -3,20 +3,35 @@
 -- p_version: of the handler that must run it. Null: the submitter has no handler, see `newest_version`.
 CREATE FUNCTION agentos.lane_of(p_queue text, p_kind text, p_version integer, p_tenant text DEFAULT '', p_key text DEFAULT '')
 RETURNS integer LANGUAGE plpgsql AS $$
-DECLARE v_lane integer; v_version integer := coalesce(p_version, agentos.newest_version(p_queue, p_kind));
+DECLARE v_lane integer; v_version integer;
 BEGIN
-    SELECT l.lane INTO v_lane FROM agentos.lanes l
-      WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = v_version AND l.fairness_key = p_tenant
-        AND l.limit_key = p_key;
-    IF v_lane IS NULL THEN
-        INSERT INTO agentos.lanes (queue, kind, version, fairness_key, limit_key, max_depth)
-        SELECT p_queue, p_kind, v_version, p_tenant, p_key, (
-                   SELECT x.most FROM agentos.limits x WHERE x.scope = 'queue' AND x.name = p_queue AND x.measure = 'depth')
-            ON CONFLICT DO NOTHING;
-        SELECT l.lane INTO v_lane FROM agentos.lanes l
-          WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = v_version AND l.fairness_key = p_tenant
-            AND l.limit_key = p_key;
+    SELECT l.lane, l.version INTO v_lane, v_version FROM agentos.lanes l
+      WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = coalesce(p_version, l.version) AND l.fairness_key = p_tenant
+        AND l.limit_key = p_key
+      ORDER BY l.version DESC LIMIT 1;
+    IF v_lane IS NULL OR p_version IS NULL AND v_version > 0 THEN
+        v_lane := agentos.lane_of_version(p_queue, p_kind, coalesce(p_version, agentos.newest_version(p_queue, p_kind)),
+                                          p_tenant, p_key);
     END IF;
+    RETURN v_lane;
+END $$;
+
+-- Found, or made.
+CREATE FUNCTION agentos.lane_of_version(p_queue text, p_kind text, p_version integer, p_tenant text, p_key text)
+RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE v_lane integer;
+BEGIN
+    INSERT INTO agentos.lanes (queue, kind, version, fairness_key, limit_key, max_depth)
+    SELECT p_queue, p_kind, p_version, p_tenant, p_key, (
+               SELECT x.most FROM agentos.limits x WHERE x.scope = 'queue' AND x.name = p_queue AND x.measure = 'depth')
+     WHERE NOT EXISTS (
+               SELECT 1 FROM agentos.lanes l
+                WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = p_version AND l.fairness_key = p_tenant
+                  AND l.limit_key = p_key)
+        ON CONFLICT DO NOTHING;
+    SELECT l.lane INTO v_lane FROM agentos.lanes l
+      WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = p_version AND l.fairness_key = p_tenant
+        AND l.limit_key = p_key;
     RETURN v_lane;
 END $$;
 
@@ -60,13 +75,12 @@ DECLARE
     v_item bigint := nextval('agentos.item_ids');
     v_at timestamptz := agentos.clock();
     v_rank bigint := agentos.rank_of(v_at, p_priority);
-    v_lane integer; v_version integer; v_most integer;
+    v_lane integer; v_most integer;
 BEGIN
-    SELECT l.lane, l.version, l.max_depth INTO v_lane, v_version, v_most FROM agentos.lanes l
-      WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = coalesce(p_version, l.version) AND l.fairness_key = p_tenant
-        AND l.limit_key = p_key
-      ORDER BY l.version DESC LIMIT 1;
-    IF v_lane IS NULL OR p_version IS NULL AND v_version > 0 THEN
+    SELECT l.lane, l.max_depth INTO v_lane, v_most FROM agentos.lanes l
+      WHERE l.queue = p_queue AND l.kind = p_kind AND l.version = p_version AND l.fairness_key = p_tenant
+        AND l.limit_key = p_key;
+    IF v_lane IS NULL THEN
         v_lane := agentos.lane_of(p_queue, p_kind, p_version, p_tenant, p_key);
         SELECT l.max_depth INTO v_most FROM agentos.lanes l WHERE l.lane = v_lane;
     END IF;
