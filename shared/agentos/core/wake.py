@@ -31,6 +31,8 @@ class Waker:
         self._queues: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         """Whose workers are to be told; None: there is a reply to be read."""
         self._replies: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
+        self._asked: set[str] = set()
+        """Names in there, forgotten before they are sent: the notice comes after whoever finds his here."""
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._sending = threading.Lock()
@@ -43,9 +45,16 @@ class Waker:
 
     def wake(self, name: str) -> None:
         """Soon; returns at once."""
-        self._queues.put(None if self._sent(name) else name)
+        if name in self._asked and not self._queues.empty():
+            return
+        if self._sent(name):
+            self._queues.put(None)
+        else:
+            self._asked.add(name)
+            self._queues.put(name)
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
+                self._asked.clear()  # of a thread that died
                 self._thread = threading.Thread(target=self._tell, name="agentos-wake", daemon=True)
                 self._thread.start()
 
@@ -71,6 +80,7 @@ class Waker:
         while not self._queues.empty():
             if (name := self._queues.get()) is not None:
                 names.add(name)
+        self._asked.clear()
         return names
 
     def _tell(self) -> None:
@@ -78,7 +88,9 @@ class Waker:
             try:
                 first = self._queues.get(timeout=30)
             except queue.Empty:
-                return
+                if self._leaves():
+                    return
+                continue
             while not self._sending.acquire(blocking=False):  # somebody sent one at once
                 self._end(self._replies.get())
             names = self._pending() | ({first} if first is not None else set())
@@ -86,6 +98,13 @@ class Waker:
                 self._notify(names)
                 time.sleep(PAUSE_S)
             self._sending.release()
+
+    def _leaves(self) -> bool:
+        """Whether nothing has come meanwhile; whoever comes after this starts another thread."""
+        with self._lock:
+            if self._queues.empty():
+                self._thread = None
+            return self._thread is None
 
     def _end(self, reply: Reply | None) -> None:
         if reply is not None:

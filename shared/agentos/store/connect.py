@@ -7,7 +7,7 @@ itself; a DSN is checked and refused when its schema is missing, half migrated o
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ import psycopg
 import psycopg_pool
 
 from agentos.store import login, pooler, transport
+from agentos.store.direct import Form, Session, put
 from agentos.store.embedded import EmbeddedServer
 from agentos.store.errors import DatabaseUnavailable
 from agentos.store.migrate import check_schema, migrate
@@ -110,8 +111,8 @@ class Database:
         self.dsn = dsn
         self._pid = os.getpid()
         self._pool = psycopg_pool.ConnectionPool(
-            dsn, min_size=0, max_size=max_size, open=False, max_idle=60, timeout=login.CONNECT_TIMEOUT_S, reset=reset,
-            configure=_adapt, kwargs=login.for_psycopg(dsn),
+            dsn, connection_class=Session, min_size=0, max_size=max_size, open=False, max_idle=60,
+            timeout=login.CONNECT_TIMEOUT_S, reset=reset, configure=_adapt, kwargs=login.for_psycopg(dsn),
         )  # fmt: skip
         self._opened = False
         self._beside: Database | None = None
@@ -154,12 +155,20 @@ class Database:
         finally:
             self._pool.putconn(conn)
 
+    def put(self, form: Form, texts: Sequence[str]) -> None:
+        """Run a call whose reply says nothing in a transaction of its own, its blanks filled with these texts."""
+        conn = self._take()
+        try:
+            put(conn, form.sql, form.filled(texts))
+        finally:
+            self._pool.putconn(conn)
+
     def send(self, call: Call[Any]) -> Reply:
         """Send a call whose arguments are texts, and do not wait for it; its reply has to be read some time."""
         conn = self._take()
         return send(conn, call, lambda: self._pool.putconn(conn))
 
-    def _take(self) -> psycopg.Connection[Any]:
+    def _take(self) -> Session:
         if not self._opened:
             with self._lock:
                 self._pool.open()

@@ -17,9 +17,10 @@ MEMORY_LEAST_MB = 128
 _CENTURY_S = 100 * 366 * 86_400
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Handler:
     """`function(ctx, **payload)`; async ones run on the loop, plain ones in a thread. The rest as `App.task` has it.
+    Its hash is its identity: each submit asks for it.
 
     Raises ConfigInvalid: if the limits make no sense.
     """

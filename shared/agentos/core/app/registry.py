@@ -232,7 +232,13 @@ class App:
             version=version, tenant=tenant, concurrency_key=concurrency_key, unique_for_s=unique_for_s,
             unique_key=unique_key, on_duplicate=on_duplicate,
         )  # fmt: skip
-        return self._put(asked, conn)[0]
+        form = asked.plain if conn is None else None
+        if form is None:
+            return self._put(asked.submission(), conn)[0]
+        db = self._database()
+        db.put(form, asked.texts)
+        self._waker.wake(asked.shape.queue)
+        return SubmittedTask(asked.task_id, db, queue=asked.shape.queue)
 
     async def asubmit(
         self, kind: str, payload: Mapping[str, Any] | None = None, *, conn: Any = None,
@@ -243,7 +249,10 @@ class App:
         After the commit `await handle.wake()` tells the workers, or they find it at their next poll. Without `conn`,
         one that is cancelled while it waits may have made the task: pass a `task_id` to know which.
         """
-        return (await self._aput(one_task(self._handler(kind), kind, payload, **options), conn))[0]
+        if conn is None:
+            made = await asyncio.to_thread(self.submit, kind, payload, **options)
+            return AsyncSubmittedTask(made.task_id, made.db, made.created, made.queue)
+        return (await self._aput(one_task(self._handler(kind), kind, payload, **options).submission(), conn))[0]
 
     def submit_many(  # noqa: PLR0913  each by its name
         self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
@@ -285,7 +294,8 @@ class App:
         """Tell the workers of a queue that there is work, soon; returns at once. Only needed after the commit of a
         transaction that `conn` was given for.
         """
-        waker_of(self._database()).wake(queue)
+        self._database()
+        self._waker.wake(queue)
 
     def handle(self, task_id: str) -> TaskHandle:
         """A handle on a task submitted earlier, by anybody."""
@@ -357,6 +367,7 @@ class App:
         """Found once: to read the settings and look for the server takes several times as long as a commit."""
         if self._found is None or not self._found.usable:
             self._found = Database.default(load_settings(dsn=self._dsn))
+            self._waker = waker_of(self._found)
             self._lanes = set()
         return self._found
 

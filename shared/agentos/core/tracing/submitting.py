@@ -12,10 +12,15 @@ from agentos.store.run import Call
 Carried = Callable[[Call[Any]], Call[Any]]
 
 
+def may_be_traced() -> bool:
+    """Whether a submit has to ask; nobody traces in a program that has not imported what it takes."""
+    return "opentelemetry.trace" in sys.modules
+
+
 @contextmanager
 def submitting(kind: str, queue: str, task_ids: list[str]) -> Iterator[Carried | None]:
     """A span for the block, and what makes its call carry it; None: nobody traces."""
-    if "opentelemetry.trace" not in sys.modules:
+    if not may_be_traced():
         yield None
         return
     tracing = find()

@@ -90,6 +90,10 @@ def _array(texts: Sequence[str]) -> str:
     return f"[{','.join(map(seal, texts))}]"
 
 
+SUBMIT_BLANKS = (0, 3)
+"""Where the arguments of `submit` have the task's id and its payload (sealed)."""
+
+
 def submit(  # noqa: PLR0913  as the function has them
     task_id: str, kind: str, title: str, payload: str, *, queue: str = "default", priority: int = 0, max_attempts:
     int = 5,

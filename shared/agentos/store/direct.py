@@ -1,0 +1,117 @@
+"""Calls that are made so often that their cursor is most of what they cost the client: written once, sent as they are.
+
+After each commit a program wakes with cold caches, and every line of Python is then five times as dear as in a loop. So
+what a call always says is written for the wire once, its statement is prepared once for each connection, and libpq is
+asked by psycopg's own waiting loop, which Ctrl-C interrupts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import generators, pq
+
+from agentos.store.run import Call, raise_mapped
+from agentos.store.schema import in_schema
+
+_numbers = count()
+_UNKNOWN_STATEMENT = "26000"
+Texts = list[bytes | None]
+
+
+class Session(psycopg.Connection[Any]):
+    """A connection that nobody else uses, and the statements prepared on it here: their names, by their text."""
+
+    prepared: dict[str, bytes]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As the driver makes it."""
+        super().__init__(*args, **kwargs)
+        self.prepared = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A call of which all is written but the arguments at `blanks`. Its reply is not read."""
+
+    sql: LiteralString
+    arguments: Sequence[bytes | None]
+    blanks: Sequence[int]
+
+    def filled(self, texts: Sequence[str]) -> Texts:
+        """All arguments, with these in the blanks. Raises InvalidValue: if one of them cannot be sent."""
+        arguments = [*self.arguments]
+        try:
+            for blank, text in zip(self.blanks, texts, strict=True):
+                arguments[blank] = _text(text)
+        except (_NotPlain, UnicodeEncodeError) as exc:
+            raise_mapped(exc)
+        return arguments
+
+
+def form_of(call: Call[Any], blanks: Sequence[int]) -> Form | None:
+    """The call without the arguments at `blanks`; None: something else that it says only a cursor can send."""
+    try:
+        return Form(call.sql, [_text(each) for each in call.args], blanks)
+    except (_NotPlain, UnicodeEncodeError):
+        return None
+
+
+class _NotPlain(psycopg.DataError):
+    """It is not written as plain text."""
+
+
+def _text(value: object) -> bytes | None:
+    if value is None:
+        return None
+    if type(value) is str and "\0" not in value:  # libpq would take it to end there
+        return value.encode()
+    if type(value) is int or type(value) is float:
+        return repr(value).encode()
+    raise _NotPlain("text cannot hold a NUL (0x00)")
+
+
+def put(conn: Session, sql: LiteralString, arguments: Texts) -> None:
+    """Run a call outside any transaction: it is one. Raises as `run_call`."""
+    try:
+        result = _asked(conn, sql, arguments)
+        if result.status == pq.ExecStatus.FATAL_ERROR and _forgotten(result):
+            conn.prepared.clear()
+            result = _asked(conn, sql, arguments)
+        _check(result)
+    except psycopg.Error as exc:
+        raise_mapped(exc)
+
+
+def _asked(conn: Session, sql: LiteralString, arguments: Texts) -> pq.abc.PGresult:
+    text = in_schema(sql)
+    if conn.prepare_threshold is None:  # behind a pooler, where the next statement may run in another session
+        conn.pgconn.send_query_params(text.encode(), arguments)
+    else:
+        conn.pgconn.send_query_prepared(conn.prepared.get(text) or _prepare(conn, text), arguments)
+    return _reply(conn)
+
+
+def _prepare(conn: Session, text: str) -> bytes:
+    name = b"agentos_%d" % next(_numbers)
+    conn.pgconn.send_prepare(name, text.encode())
+    _check(_reply(conn))
+    conn.prepared[text] = name
+    return name
+
+
+def _reply(conn: Session) -> pq.abc.PGresult:
+    results: list[pq.abc.PGresult] = conn.wait(generators.execute(conn.pgconn))
+    return results[-1]
+
+
+def _check(result: pq.abc.PGresult) -> None:
+    if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+        raise psycopg.errors.error_from_result(result, encoding="utf-8")
+
+
+def _forgotten(result: pq.abc.PGresult) -> bool:
+    """The driver says DEALLOCATE ALL when it cannot tell which of its own are left; nothing has run then."""
+    return psycopg.errors.error_from_result(result, encoding="utf-8").sqlstate == _UNKNOWN_STATEMENT

@@ -1,0 +1,92 @@
+"""Calls that are written once and sent without a cursor: they say and refuse what the same calls do with one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from tests.pgbouncer import pgbouncer, through
+
+from agentos.store import pooler
+from agentos.store.calls import tasks
+from agentos.store.connect import Database
+from agentos.store.direct import Form, form_of
+from agentos.store.errors import DatabaseUnavailable, InvalidValue, TaskExists
+
+SUBMIT = form_of(tasks.submit("", "noop", "ein Titel: ü", "{}", timeout_s=2.5, priority=-3), tasks.SUBMIT_BLANKS)
+
+
+@pytest.fixture(params=["direct", "pgbouncer"])
+def db(request: pytest.FixtureRequest, database_dsn: str) -> Iterator[Database]:
+    """The test's database, or the same by way of a PgBouncer."""
+    if request.param == "direct":
+        found = Database(database_dsn)
+        yield found
+        found.close()
+        return
+    with pgbouncer(database_dsn) as address:
+        found = Database(through(address, database_dsn))
+        yield found
+        found.close()
+    pooler.forget()
+
+
+def form() -> Form:
+    assert SUBMIT is not None
+    return SUBMIT
+
+
+def test_it_writes_what_the_call_writes(db: Database) -> None:
+    for n in range(3):
+        db.put(form(), (f"task-{n}", '{"text":"ü 🙂"}'))
+    db.run(tasks.submit("cursor", "noop", "ein Titel: ü", '{"text":"ü 🙂"}', timeout_s=2.5, priority=-3))
+    found = {task.task_id: (task.title, task.kind, task.payload) for task in db.run(tasks.list_tasks())}
+    assert found == dict.fromkeys(("task-0", "task-1", "task-2", "cursor"), ("ein Titel: ü", "noop", {"text": "ü 🙂"}))
+    rows = [db.run(tasks.task_items(task_id))[0] for task_id in found]
+    assert {(row.place, row.max_attempts, row.queue) for row in rows} == {("ready", 5, "default")}
+
+
+def test_a_refusal_is_the_same_and_the_connection_goes_on(db: Database) -> None:
+    db.put(form(), ("task-1", "{}"))
+    with pytest.raises(TaskExists, match="task-1") as caught:
+        db.put(form(), ("task-1", "{}"))
+    assert caught.value.hint
+    with pytest.raises(InvalidValue):
+        db.put(form(), ("task-2", "{no json"))
+    db.put(form(), ("task-2", "{}"))
+
+
+@pytest.mark.parametrize("task_id", ["a\0b", "a\ud800b"])
+def test_a_text_that_cannot_be_sent_whole_is_refused_and_not_cut_off(db: Database, task_id: str) -> None:
+    with pytest.raises(InvalidValue):
+        db.put(form(), (task_id, "{}"))
+    assert db.run(tasks.list_tasks()) == ()
+
+
+@pytest.mark.parametrize("kind", ["a\0b", "a\ud800b"])
+def test_what_only_a_cursor_can_judge_is_left_to_one(kind: str) -> None:
+    assert form_of(tasks.submit("", kind, kind, "{}"), tasks.SUBMIT_BLANKS) is None
+
+
+def test_statements_that_the_server_forgot_are_prepared_again(database_dsn: str) -> None:
+    db = Database(database_dsn, max_size=1)
+    db.put(form(), ("task-1", "{}"))
+    with db.connection() as conn:
+        conn.execute("DEALLOCATE ALL")
+    db.put(form(), ("task-2", "{}"))
+    db.put(form(), ("task-3", "{}"))
+    assert len(db.run(tasks.list_tasks())) == 3
+    db.close()
+
+
+def test_a_connection_that_was_ended_is_an_outage_and_the_next_call_has_another(
+    database_dsn: str, conn: psycopg.Connection[Any]
+) -> None:
+    db = Database(database_dsn, max_size=1)
+    db.put(form(), ("task-1", "{}"))
+    conn.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                 " AND datname = current_database() AND backend_type = 'client backend'")  # fmt: skip
+    with pytest.raises(DatabaseUnavailable):
+        db.put(form(), ("task-2", "{}"))
+    db.put(form(), ("task-2", "{}"))
+    db.close()
