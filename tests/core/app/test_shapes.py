@@ -31,8 +31,10 @@ def shape(app: App, **options: Any) -> Any:
 
 def test_the_same_options_have_the_same_shape_and_others_another(app: App) -> None:
     assert shape(app) is shape(app)
-    others: list[dict[str, Any]] = [{"title": "t"}, {"queue": "q"}, {"priority": 1}, {"delay_s": 1.5}, {"max_attempts": 2}, {"tenant": "a"},
-              {"limit_key": "k"}]  # fmt: skip
+    others: list[dict[str, Any]] = [
+        {"title": "t"}, {"queue": "q"}, {"priority": 1}, {"delay_s": 1.5}, {"max_attempts": 2}, {"tenant": "a"},
+        {"limit_key": "k"},
+    ]  # fmt: skip
     assert len({id(shape(app, **each)) for each in [{}, *others]}) == len(others) + 1
 
 
