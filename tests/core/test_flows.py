@@ -16,12 +16,13 @@ from agentos.core.flows.model import generate_once
 from agentos.core.flows.tools import ToolOutcome, ToolPolicy, call_tool
 from agentos.core.identity import prompt_identity, tool_identity
 from agentos.core.lease import Lease
+from agentos.store import connect
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.calls.ledger import OnDoubt
 from agentos.store.calls.tasks import cancel_task
 from agentos.store.connect import AsyncDatabase, Database
 from agentos.store.errors import DatabaseUnavailable, InDoubt, LeaseLost, TaskCancelled
-from agentos.store.run import Call, Flow, adrive, drive
+from agentos.store.run import Call, Flow, adrive, arun_call, drive
 
 HOLDS = PackVerdict(True, [], "")
 
@@ -198,6 +199,30 @@ def test_a_cancelled_tool_is_in_doubt_and_its_generation_is_given_up(held: Held,
         await adb.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("function", "flow"), [("ledger_finish", "tool"), ("cache_finish", "prompt")])
+async def test_a_cancellation_while_it_is_recorded_leaves_nothing_in_doubt_and_pays_nothing_again(
+    held: Held, adb: AsyncDatabase, monkeypatch: pytest.MonkeyPatch, function: str, flow: str
+) -> None:
+    """Such as a worker's drain, or a timeout of the handler's own, in the moment in which the record is written."""
+    recording = asyncio.Event()
+
+    async def cut_off(conn: Any, call: Call[Any]) -> Any:
+        if f"agentos.{function}(" in call.sql and not recording.is_set():
+            recording.set()
+            await asyncio.Event().wait()
+        return await arun_call(conn, call)
+
+    monkeypatch.setattr(connect, "arun_call", cut_off)
+    running = asyncio.create_task(adrive(adb, getattr(held, flow)(held.count)))
+    await asyncio.wait_for(recording.wait(), 10)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    again = await adrive(adb, getattr(held, flow)(held.count))
+    assert again.replayed if flow == "tool" else again.cached
+    assert held.calls == 1
 
 
 def test_an_async_tool_is_refused_where_nobody_awaits(held: Held, db: Database) -> None:

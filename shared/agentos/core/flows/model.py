@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from agentos.core.flows.patience import growing_waits, insist, insist_as
+from agentos.core.flows.patience import growing_waits, insist, insist_as, insist_on_record
 from agentos.core.lease import Lease
 from agentos.core.llm.completion import Completion
 from agentos.core.llm.kept import RequestStore, parted_request
@@ -162,22 +162,24 @@ class Turn:
         if isinstance(made, Completion):
             mark(gen_ai__response__model=made.model, gen_ai__response__finish_reasons=[made.finish_reason])
         if isinstance(made, Completion) and made.truncated:
-            yield from insist(cache_discard(self.prompt, self._token, spent))
+            yield from insist_on_record(cache_discard(self.prompt, self._token, spent))
             if not self.allow_truncated:
                 raise _truncated(made)
             return Generated(output, cached=False)
         text = canonical_text(output, what="the model's output")
         if not self.prompt.keep:
-            yield from insist(cache_discard(self.prompt, self._token, spent))
+            yield from insist_on_record(cache_discard(self.prompt, self._token, spent))
             return Generated(loads(text), cached=False)
         try:
-            kept = yield from insist(cache_finish(self.prompt, self._token, self.fence, self.worker_id, text, spent))
+            kept = yield from insist_on_record(
+                cache_finish(self.prompt, self._token, self.fence, self.worker_id, text, spent)
+            )
         except LeaseLost:
-            yield from insist(cache_discard(self.prompt, self._token, spent))
+            yield from insist_on_record(cache_discard(self.prompt, self._token, spent))
             raise
         if kept:
             return Generated(loads(text), cached=False)
-        yield from insist(cache_discard(self.prompt, self._token, spent))
+        yield from insist_on_record(cache_discard(self.prompt, self._token, spent))
         return None
 
     def give_up(self, exc: BaseException) -> Flow[None]:

@@ -1,10 +1,12 @@
 """Asking again when the database did not answer: for calls that say the same however often they are made."""
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
-from agentos.store.errors import DatabaseUnavailable
+from agentos.store.errors import AgentOSError, DatabaseUnavailable
 from agentos.store.run import Call, Flow, Sleep, do
 
 T = TypeVar("T")
@@ -36,6 +38,18 @@ def insist_as(token: UUID, call: Call[T], unanswered: set[UUID]) -> Flow[T]:
     except BaseException as exc:
         if isinstance(exc, DatabaseUnavailable) or not isinstance(exc, Exception):
             unanswered.add(token)
+        raise
+
+
+def insist_on_record(call: Call[T]) -> Flow[T]:
+    """`insist` on a call that records what was done or paid. A cancellation that cuts it off takes effect when it was
+    made once more: without its record a tool call is in doubt, and a model's output is paid again.
+    """
+    try:
+        return (yield from insist(call))
+    except asyncio.CancelledError:
+        with suppress(AgentOSError):
+            yield from do(call)
         raise
 
 

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from agentos.core.evidence import Evidence, PackVerdict
 from agentos.core.flows.doubt import Branches, ask_person, note_doubt
-from agentos.core.flows.patience import growing_waits, insist, insist_as
+from agentos.core.flows.patience import growing_waits, insist_as, insist_on_record
 from agentos.core.flows.results import Packed, message_of, pack, refusal_in
 from agentos.core.lease import Lease
 from agentos.core.tracing.step import mark
@@ -245,7 +245,7 @@ class _ToolRun:
             result=packed.text if packed else None, exit_code=packed.exit_code if packed else None,
         )  # fmt: skip
         try:
-            return (yield from insist(record))
+            return (yield from insist_on_record(record))
         except BaseException:
             _unrecorded.add(token)
             raise
