@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
 from agentos.core.wake import PAUSE_S, Waker
-from agentos.store.calls import workers
+from agentos.store.calls import tasks, workers
 from agentos.store.connect import Database
+from agentos.store.direct import Form, form_of
 
 LISTENED_S = 5.0
 
@@ -74,3 +76,45 @@ def test_a_queue_of_any_name_is_told_of(database_dsn: str, conn: "psycopg.Connec
         db.send(workers.wake_one(name)).wait()
         assert heard(conn, 1) == [name]
     db.close()
+
+
+def test_a_submit_that_waits_for_a_lock_keeps_no_other_wake_up(
+    waker: Waker, database_dsn: str, conn: psycopg.Connection[object]
+) -> None:
+    conn.execute("LISTEN agentos_wake")
+    db = Database(database_dsn)
+    waker.put(db, submit("queue"), ("task-0", "{}"), "queue")
+    assert heard(conn, 1) == ["queue"]
+    with psycopg.connect(database_dsn) as other, ThreadPoolExecutor(1) as thread:
+        db.put(submit("queue"), ("task-1", "{}"))
+        other.execute("LOCK TABLE agentos.task_records")
+        time.sleep(PAUSE_S * 3)
+        waits = thread.submit(waker.put, db, submit("queue"), ("task-2", "{}"), "queue")
+        time.sleep(PAUSE_S)
+        waker.wake("another")
+        assert heard(conn, 1) == ["another"]
+        assert not waits.done()
+        other.rollback()
+        waits.result()
+    assert heard(conn, 1) == ["queue"]
+    db.close()
+
+
+def test_of_submits_in_a_row_some_carry_their_wake_up_and_none_goes_without(
+    waker: Waker, database_dsn: str, conn: psycopg.Connection[object]
+) -> None:
+    db = Database(database_dsn)
+    conn.execute("LISTEN agentos_wake")
+    for n in range(60):
+        waker.put(db, submit(f"queue-{n}"), (f"task-{n}", "{}"), f"queue-{n}")
+        if n % 20 == 0:
+            time.sleep(PAUSE_S * 1.5)
+    assert sorted(heard(conn, 60)) == sorted(f"queue-{n}" for n in range(60))
+    db.close()
+
+
+def submit(name: str) -> Form:
+    """A task in a queue, its id and payload blank."""
+    form = form_of(tasks.submit("", "noop", "a title", "{}", queue=name), tasks.SUBMIT_BLANKS)
+    assert form is not None
+    return form

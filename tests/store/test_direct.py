@@ -8,12 +8,13 @@ import pytest
 from tests.pgbouncer import pgbouncer, through
 
 from agentos.store import pooler
-from agentos.store.calls import tasks
+from agentos.store.calls import tasks, workers
 from agentos.store.connect import Database
-from agentos.store.direct import Form, form_of
+from agentos.store.direct import Form, Sent, form_of
 from agentos.store.errors import DatabaseUnavailable, InvalidValue, TaskExists
 
 SUBMIT = form_of(tasks.submit("", "noop", "ein Titel: ü", "{}", timeout_s=2.5, priority=-3), tasks.SUBMIT_BLANKS)
+WAKE: Sent = (workers.wake_one("").sql, [b"heard"])
 
 
 @pytest.fixture(params=["direct", "pgbouncer"])
@@ -44,6 +45,23 @@ def test_it_writes_what_the_call_writes(db: Database) -> None:
     assert found == dict.fromkeys(("task-0", "task-1", "task-2", "cursor"), ("ein Titel: ü", "noop", {"text": "ü 🙂"}))
     rows = [db.run(tasks.task_items(task_id))[0] for task_id in found]
     assert {(row.place, row.max_attempts, row.queue) for row in rows} == {("ready", 5, "default")}
+
+
+def test_the_call_behind_it_is_a_transaction_of_its_own(db: Database, conn: psycopg.Connection[Any]) -> None:
+    """The task stays though what follows fails; what follows happens though the task is refused."""
+    db.put(form(), ("task-1", "{}"), ("SELECT 1 / $1::integer", [b"0"]))
+    conn.execute("LISTEN agentos_wake")
+    db.put(form(), ("task-2", "{}"), WAKE)
+    assert [notice.payload for notice in conn.notifies(timeout=5, stop_after=1)] == ["heard"]
+    db.put(form(), ("task-3", "{}"))
+    assert {task.task_id for task in db.run(tasks.list_tasks())} == {"task-1", "task-2", "task-3"}
+
+
+def test_more_than_a_socket_takes_at_once_goes_out(db: Database) -> None:
+    payload = '{"x":"' + "y" * 4_000_000 + '"}'
+    db.put(form(), ("task-1", payload), WAKE)
+    (found,) = db.run(tasks.list_tasks())
+    assert len(found.payload["x"]) == 4_000_000
 
 
 def test_a_refusal_is_the_same_and_the_connection_goes_on(db: Database) -> None:
@@ -79,14 +97,40 @@ def test_statements_that_the_server_forgot_are_prepared_again(database_dsn: str)
     db.close()
 
 
-def test_a_connection_that_was_ended_is_an_outage_and_the_next_call_has_another(
+def test_so_are_both_of_two(database_dsn: str, conn: psycopg.Connection[Any]) -> None:
+    conn.execute("LISTEN agentos_wake")
+    db = Database(database_dsn, max_size=1)
+    for n in range(3):
+        db.put(form(), (f"task-{n}", "{}"), WAKE)
+        assert [notice.payload for notice in conn.notifies(timeout=5, stop_after=1)] == ["heard"]
+        with db.connection() as own:
+            own.execute("DEALLOCATE ALL")
+    assert len(db.run(tasks.list_tasks())) == 3
+    db.close()
+
+
+def test_a_refusal_wakes_all_the_same_and_the_connection_goes_on(
     database_dsn: str, conn: psycopg.Connection[Any]
+) -> None:
+    conn.execute("LISTEN agentos_wake")
+    db = Database(database_dsn, max_size=1)
+    db.put(form(), ("task-1", "{}"))
+    with pytest.raises(TaskExists, match="task-1"):
+        db.put(form(), ("task-1", "{}"), WAKE)
+    assert [notice.payload for notice in conn.notifies(timeout=5, stop_after=1)] == ["heard"]
+    db.put(form(), ("task-2", "{}"), WAKE)
+    db.close()
+
+
+@pytest.mark.parametrize("behind", [None, WAKE])
+def test_a_connection_that_was_ended_is_an_outage_and_the_next_call_has_another(
+    database_dsn: str, conn: psycopg.Connection[Any], behind: Sent | None
 ) -> None:
     db = Database(database_dsn, max_size=1)
     db.put(form(), ("task-1", "{}"))
     conn.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
                  " AND datname = current_database() AND backend_type = 'client backend'")  # fmt: skip
     with pytest.raises(DatabaseUnavailable):
-        db.put(form(), ("task-2", "{}"))
-    db.put(form(), ("task-2", "{}"))
+        db.put(form(), ("task-2", "{}"), behind)
+    db.put(form(), ("task-2", "{}"), behind)
     db.close()

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentos.core.app import App, TaskContext
-from agentos.store.errors import InvalidInput
+from agentos.store.errors import InvalidInput, UnknownTask
 from agentos.testing import CRASH_TIMES, CrashPointNotReached, Pool, crash_at, crash_points
 from agentos.worker.claims import Claims
 
@@ -90,6 +91,25 @@ def test_a_worker_dies_where_it_is_told_to_and_another_goes_on(
         assert handle.result(0)["pid"] != os.getpid()  # it was a process of its own
     repeated = when in ("before", "during") and call == "ledger_finish"  # done and not recorded: `retry` repeats it
     assert log.read_text().count("charged 7") in ({1, 2} if repeated else {1})
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_handler_that_dies_at_its_submit_has_submitted_or_not(agentos_pool: Pool, when: str) -> None:
+    app = App()
+
+    @app.task("outer")
+    async def outer(ctx: TaskContext) -> None:
+        await app.asubmit("inner", {}, task_id="inner", delay_s=3600)
+
+    @app.task("inner")
+    async def inner(ctx: TaskContext) -> None:
+        """Never begins."""
+
+    app.submit("outer")
+    with crash_at(f"{when}:submit"):
+        assert agentos_pool.drain(app).killed
+    with pytest.raises(UnknownTask) if when == "before" else nullcontext():
+        assert app.handle("inner").status() == "created"
 
 
 def test_a_tool_that_does_not_say_stops_the_task_in_doubt(agentos_pool: Pool, tmp_path: Path) -> None:

@@ -1,21 +1,24 @@
 """Waking workers that listen: a NOTIFY of its own, after the commit, at most every 20 ms per process.
 
-Inside submit it would halve the rate (NOTIFY takes a database-wide lock at commit). A lost wake-up costs a poll.
+Inside submit it would halve the rate (NOTIFY takes a database-wide lock at commit). A lost wake-up costs a poll. The
+first after a pause travels behind its submit; the others go out on a connection beside.
 """
 
 import queue
 import threading
 import time
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 from agentos.core.logs import get_logger
 from agentos.store.calls import workers
 from agentos.store.connect import Database
+from agentos.store.direct import Form
 from agentos.store.errors import AgentOSError
-from agentos.store.sent import Reply
 
 log = get_logger(__name__)
 
+_WAKE = Form(workers.wake_one("").sql, [None], (0,))
 PAUSE_S = 0.02
 
 
@@ -30,7 +33,7 @@ class Waker:
         self._at_once = at_once
         self._queues: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         """Whose workers are to be told; None: there is a reply to be read."""
-        self._replies: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._asked: set[str] = set()
         """Names in there, forgotten before they are sent: the notice comes after whoever finds his here."""
         self._thread: threading.Thread | None = None
@@ -52,6 +55,24 @@ class Waker:
         else:
             self._asked.add(name)
             self._queues.put(name)
+        self._start()
+
+    def put(self, db: Database, form: Form, texts: Sequence[str], name: str) -> None:
+        """`Database.put` of what makes something ready in the queue `name`, and a wake-up: in the same message, when
+        none went out lately. The server's process is awake then; one that had slept took 0.3 ms longer.
+        """
+        if not (self._at_once and self._sending.acquire(blocking=False)):
+            db.put(form, texts)
+            self.wake(name)
+            return
+        try:
+            db.put(form, texts, (_WAKE.sql, _WAKE.filled((name,))))
+        finally:
+            self._replies.put(_nothing_to_read)
+            self._queues.put(None)
+            self._start()
+
+    def _start(self) -> None:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._asked.clear()  # of a thread that died
@@ -68,7 +89,7 @@ class Waker:
         if not self._connected or not self._sending.acquire(blocking=False):
             return False
         try:
-            self._replies.put(self._db.send(workers.wake_one(name)))
+            self._replies.put(self._db.send(workers.wake_one(name)).wait)
         except AgentOSError as exc:
             self._replies.put(None)
             self._lost(exc)
@@ -91,9 +112,15 @@ class Waker:
                 if self._leaves():
                     return
                 continue
-            while not self._sending.acquire(blocking=False):  # somebody sent one at once
-                self._end(self._replies.get())
-            names = self._pending() | ({first} if first is not None else set())
+            names = {first} if first is not None else set()
+            while not self._sending.acquire(blocking=False):  # somebody sent one at once, or along with a submit
+                try:
+                    self._end(self._replies.get(timeout=PAUSE_S))
+                except queue.Empty:  # the submit waits for a lock, and nobody else for it
+                    if names := names | self._pending():
+                        self._notify(names)
+                        names = set()
+            names |= self._pending()
             if names:
                 self._notify(names)
                 time.sleep(PAUSE_S)
@@ -106,10 +133,10 @@ class Waker:
                 self._thread = None
             return self._thread is None
 
-    def _end(self, reply: Reply | None) -> None:
-        if reply is not None:
+    def _end(self, read_reply: Callable[[], None] | None) -> None:
+        if read_reply is not None:
             try:
-                reply.wait()
+                read_reply()
             except AgentOSError as exc:
                 self._lost(exc)
             time.sleep(PAUSE_S)
@@ -126,6 +153,10 @@ class Waker:
     def _lost(self, exc: AgentOSError) -> None:
         self._connected = False
         log.debug("wake-up not sent; the workers' poll finds the work", error=str(exc).splitlines()[0])
+
+
+def _nothing_to_read() -> None:
+    """The submit that it went along with has its reply."""
 
 
 _wakers: WeakKeyDictionary[Database, Waker] = WeakKeyDictionary()

@@ -17,7 +17,7 @@ import psycopg
 import psycopg_pool
 
 from agentos.store import login, pooler, transport
-from agentos.store.direct import Form, Session, put
+from agentos.store.direct import Form, Sent, Session, put, put_two
 from agentos.store.embedded import EmbeddedServer
 from agentos.store.errors import DatabaseUnavailable
 from agentos.store.migrate import check_schema, migrate
@@ -155,11 +155,17 @@ class Database:
         finally:
             self._pool.putconn(conn)
 
-    def put(self, form: Form, texts: Sequence[str]) -> None:
-        """Run a call whose reply says nothing in a transaction of its own, its blanks filled with these texts."""
+    def put(self, form: Form, texts: Sequence[str], then: Sent | None = None) -> None:
+        """Run a call whose reply says nothing in a transaction of its own, its blanks filled with these texts; `then`
+        behind it, in the same message and another transaction.
+        """
+        sent = (form.sql, form.filled(texts))
         conn = self._take()
         try:
-            put(conn, form.sql, form.filled(texts))
+            if then is None:
+                put(conn, *sent)
+            else:
+                put_two(conn, sent, then)
         finally:
             self._pool.putconn(conn)
 

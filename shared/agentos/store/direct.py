@@ -5,7 +5,8 @@ what a call always says is written for the wire once, its statement is prepared 
 asked by psycopg's own waiting loop, which Ctrl-C interrupts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, LiteralString
@@ -13,12 +14,15 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import generators, pq
 
+from agentos.store.errors import AgentOSError
 from agentos.store.run import Call, raise_mapped
 from agentos.store.schema import in_schema
 
 _numbers = count()
 _UNKNOWN_STATEMENT = "26000"
 Texts = list[bytes | None]
+Sent = tuple[LiteralString, Texts]
+"""A statement and its arguments."""
 
 
 class Session(psycopg.Connection[Any]):
@@ -85,16 +89,73 @@ def put(conn: Session, sql: LiteralString, arguments: Texts) -> None:
         raise_mapped(exc)
 
 
+def put_two(conn: Session, first: Sent, second: Sent) -> None:
+    """`put` the first, and the second behind it in the same message: a transaction of its own, which may come about
+    though the first is refused. Raises what the first raises; what the second comes to is not told.
+    """
+    if conn.prepare_threshold is None:
+        put(conn, *first)
+        _try(conn, second)
+        return
+    try:
+        results = _asked_both(conn, first, second)
+        forgotten = [result.status == pq.ExecStatus.FATAL_ERROR and _forgotten(result) for result in results]
+        if any(forgotten):
+            conn.prepared.clear()
+        if not forgotten[0]:
+            _check(results[0])
+    except psycopg.Error as exc:
+        raise_mapped(exc)
+    if forgotten[0]:
+        put(conn, *first)
+    if forgotten[1]:
+        _try(conn, second)
+
+
+def _try(conn: Session, sent: Sent) -> None:
+    with suppress(AgentOSError):
+        put(conn, *sent)
+
+
+def _asked_both(conn: Session, *calls: Sent) -> list[pq.abc.PGresult]:
+    pgconn = conn.pgconn
+    named = [(_name(conn, in_schema(sql)), arguments) for sql, arguments in calls]
+    pgconn.enter_pipeline_mode()
+    try:
+        for name, arguments in named:
+            pgconn.send_query_prepared(name, arguments)
+            pgconn.pipeline_sync()
+        results = conn.wait(_replies(pgconn, len(named)))
+        pgconn.exit_pipeline_mode()
+    except BaseException:  # cut off: nobody knows what comes next from it
+        conn.close()
+        raise
+    return results
+
+
+def _replies(pgconn: pq.abc.PGconn, count_of: int) -> Generator[Any, Any, list[pq.abc.PGresult]]:
+    """That to each call; the one to its sync comes after it."""
+    yield from generators.send(pgconn)
+    results = []
+    for _ in range(count_of):
+        results.append((yield from generators.fetch_many(pgconn))[-1])
+        yield from generators.fetch_many(pgconn)
+    return results
+
+
 def _asked(conn: Session, sql: LiteralString, arguments: Texts) -> pq.abc.PGresult:
     text = in_schema(sql)
     if conn.prepare_threshold is None:  # behind a pooler, where the next statement may run in another session
         conn.pgconn.send_query_params(text.encode(), arguments)
     else:
-        conn.pgconn.send_query_prepared(conn.prepared.get(text) or _prepare(conn, text), arguments)
+        conn.pgconn.send_query_prepared(_name(conn, text), arguments)
     return _reply(conn)
 
 
-def _prepare(conn: Session, text: str) -> bytes:
+def _name(conn: Session, text: str) -> bytes:
+    """Of the prepared statement."""
+    if (known := conn.prepared.get(text)) is not None:
+        return known
     name = b"agentos_%d" % next(_numbers)
     conn.pgconn.send_prepare(name, text.encode())
     _check(_reply(conn))

@@ -24,7 +24,7 @@ import psycopg
 from asyncpg.transaction import Transaction
 
 import agentos.store.calls
-from agentos.store import run
+from agentos.store import direct, run
 from agentos.store.errors import AgentOSError, InvalidInput
 from agentos.store.schema import in_schema
 
@@ -113,9 +113,14 @@ class Saboteur:
 
     def install(self) -> None:
         """From now on, for the rest of this process's life."""
-        replaced = {run.arun_call: self._awaited(run.arun_call), run.run_call: self._blocking(run.run_call)}
+        replaced: dict[Callable[..., Any], Callable[..., Any]] = {
+            run.arun_call: self._awaited(run.arun_call),
+            run.run_call: self._blocking(run.run_call),
+            direct.put: self._putting(direct.put),
+            direct.put_two: self._putting(direct.put_two),
+        }
         for module in [found for name, found in sys.modules.items() if name.startswith("agentos.")]:
-            for name in ("arun_call", "run_call"):
+            for name in ("arun_call", "run_call", "put", "put_two"):
                 if (really := getattr(module, name, None)) in replaced:
                     setattr(module, name, replaced[really])
         commit = "_Transaction__commit"  # what leaving the block of an asyncpg transaction does
@@ -175,6 +180,16 @@ class Saboteur:
             return self._dying(really, conn, call) if self._here(call) else really(conn, call)
 
         return call_it
+
+    def _putting(self, really: Callable[..., Any]) -> Callable[..., Any]:
+        """The same for a call without a cursor: its statement comes as a text, or with its arguments."""
+
+        def put_it(conn: Any, *sent: Any) -> Any:
+            text = sent[0] if isinstance(sent[0], str) else sent[0][0]
+            here = self._is_here(_FUNCTION.findall(text))
+            return self._dying(really, conn, *sent) if here else really(conn, *sent)
+
+        return put_it
 
     def _dying(self, really: Callable[..., Any], *args: Any) -> Any:
         """Here is where: before, while, or after it blocks."""

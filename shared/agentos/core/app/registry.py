@@ -236,8 +236,7 @@ class App:
         if form is None:
             return self._put(asked.submission(), conn)[0]
         db = self._database()
-        db.put(form, asked.texts)
-        self._waker.wake(asked.shape.queue)
+        self._waker.put(db, form, asked.texts, asked.shape.queue)
         return SubmittedTask(asked.task_id, db, queue=asked.shape.queue)
 
     async def asubmit(
