@@ -7,7 +7,7 @@ itself; a DSN is checked and refused when its schema is missing, half migrated o
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from agentos.store.migrate import check_schema, migrate
 from agentos.store.pool import Pool
 from agentos.store.run import Call, arun_call, raise_mapped, run_call
 from agentos.store.sent import Reply, send
+from agentos.store.session_pool import Reset, SessionPool
 from agentos.store.settings import Settings, load_settings
 from agentos.store.writer import Writer
 
@@ -105,16 +106,11 @@ class Database:
     _shared: "dict[tuple[int, str], Database]" = {}  # noqa: RUF012  one pool per process and DSN, on purpose
     _lock = threading.Lock()
 
-    def __init__(
-        self, dsn: str, *, max_size: int = 10, reset: Callable[[psycopg.Connection[Any]], None] | None = None
-    ) -> None:
+    def __init__(self, dsn: str, *, max_size: int = 10, reset: Reset | None = None) -> None:
         self.dsn = dsn
         self._pid = os.getpid()
-        self._pool = psycopg_pool.ConnectionPool(
-            dsn, connection_class=Session, min_size=0, max_size=max_size, open=False, max_idle=60,
-            timeout=login.CONNECT_TIMEOUT_S, reset=reset, configure=_adapt, kwargs=login.for_psycopg(dsn),
-        )  # fmt: skip
-        self._opened = False
+        self._login = login.for_psycopg(dsn)
+        self._pool = SessionPool(self._connected, max_size, timeout_s=login.CONNECT_TIMEOUT_S, reset=reset)
         self._beside: Database | None = None
         self._lending: Database | None = None
 
@@ -135,54 +131,50 @@ class Database:
     @property
     def usable(self) -> bool:
         """Whether it was made by this process (a fork must not share its parent's sockets) and is not closed."""
-        return self._pid == os.getpid() and not (self._opened and self._pool.closed)
+        return self._pid == os.getpid() and not self._pool.closed
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
         """A pooled connection in autocommit; given back at the end of the block."""
-        conn = self._take()
+        conn = self._pool.take()
         try:
-            with conn:
-                yield conn
+            yield conn
+            if not conn.closed:
+                conn.commit()
         finally:
-            self._pool.putconn(conn)
+            self._pool.give(conn)
 
     def run(self, call: Call[T]) -> T:
         """Run one call in a transaction of its own."""
-        conn = self._take()  # without the frame that `connection` has for code of others: 12 us of 50
+        conn = self._pool.take()  # without the frame that `connection` has for code of others: 12 us of 50
         try:
             return run_call(conn, call)
         finally:
-            self._pool.putconn(conn)
+            self._pool.give(conn)
 
     def put(self, form: Form, texts: Sequence[str], then: Sent | None = None) -> None:
         """Run a call whose reply says nothing in a transaction of its own, its blanks filled with these texts; `then`
         behind it, in the same message and another transaction.
         """
         sent = (form.sql, form.filled(texts))
-        conn = self._take()
+        conn = self._pool.take()
         try:
             if then is None:
                 put(conn, *sent)
             else:
                 put_two(conn, sent, then)
         finally:
-            self._pool.putconn(conn)
+            self._pool.give(conn)
 
     def send(self, call: Call[Any]) -> Reply:
         """Send a call whose arguments are texts, and do not wait for it; its reply has to be read some time."""
-        conn = self._take()
-        return send(conn, call, lambda: self._pool.putconn(conn))
+        conn = self._pool.take()
+        return send(conn, call, lambda: self._pool.give(conn))
 
-    def _take(self) -> Session:
-        if not self._opened:
-            with self._lock:
-                self._pool.open()
-                self._opened = True
-        try:
-            return self._pool.getconn()
-        except (psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed) as exc:
-            raise_mapped(exc)
+    def _connected(self) -> Session:
+        conn = Session.connect(self.dsn, **self._login)
+        pooler.adapt(conn)
+        return conn
 
     def beside(self) -> "Database":
         """One connection more, closed with this pool: for what happens beside the calls, such as waking workers.
@@ -218,10 +210,6 @@ def _unlock_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock_after_fork)
-
-
-def _adapt(conn: psycopg.Connection[Any]) -> None:
-    pooler.adapt(conn)
 
 
 def _as_new(conn: psycopg.Connection[Any]) -> None:

@@ -5,6 +5,7 @@ what a call always says is written for the wire once, its statement is prepared 
 asked by psycopg's own waiting loop, which Ctrl-C interrupts.
 """
 
+import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,14 +27,18 @@ Sent = tuple[LiteralString, Texts]
 
 
 class Session(psycopg.Connection[Any]):
-    """A connection that nobody else uses, and the statements prepared on it here: their names, by their text."""
-
-    prepared: dict[str, bytes]
+    """A connection of a pool. `prepared`: the names of statements prepared here, by their text. `born`: on the
+    monotonic clock.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As the driver makes it."""
         super().__init__(*args, **kwargs)
-        self.prepared = {}
+        self.prepared: dict[str, bytes] = {}
+        self.born = time.monotonic()
+
+    def __del__(self, *_: Any) -> None:
+        """That it is open when the program ends is no mistake, of which the driver would warn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ def _try(conn: Session, sent: Sent) -> None:
 
 def _asked_both(conn: Session, *calls: Sent) -> list[pq.abc.PGresult]:
     pgconn = conn.pgconn
-    named = [(_name(conn, in_schema(sql)), arguments) for sql, arguments in calls]
+    named = [(_name(conn, sql), arguments) for sql, arguments in calls]
     pgconn.enter_pipeline_mode()
     try:
         for name, arguments in named:
@@ -144,22 +149,21 @@ def _replies(pgconn: pq.abc.PGconn, count_of: int) -> Generator[Any, Any, list[p
 
 
 def _asked(conn: Session, sql: LiteralString, arguments: Texts) -> pq.abc.PGresult:
-    text = in_schema(sql)
     if conn.prepare_threshold is None:  # behind a pooler, where the next statement may run in another session
-        conn.pgconn.send_query_params(text.encode(), arguments)
+        conn.pgconn.send_query_params(in_schema(sql).encode(), arguments)
     else:
-        conn.pgconn.send_query_prepared(_name(conn, text), arguments)
+        conn.pgconn.send_query_prepared(_name(conn, sql), arguments)
     return _reply(conn)
 
 
-def _name(conn: Session, text: str) -> bytes:
+def _name(conn: Session, sql: LiteralString) -> bytes:
     """Of the prepared statement."""
-    if (known := conn.prepared.get(text)) is not None:
+    if (known := conn.prepared.get(sql)) is not None:
         return known
     name = b"agentos_%d" % next(_numbers)
-    conn.pgconn.send_prepare(name, text.encode())
+    conn.pgconn.send_prepare(name, in_schema(sql).encode())
     _check(_reply(conn))
-    conn.prepared[text] = name
+    conn.prepared[sql] = name
     return name
 
 
