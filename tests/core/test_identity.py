@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from agentos.core.identity import prompt_identity, quick_tool_identity, tool_identity
+from agentos.store.canonical import digest
 from agentos.store.errors import InvalidValue
 
 
@@ -13,6 +14,14 @@ def test_the_order_of_keys_in_arguments_does_not_matter() -> None:
     assert tool_identity("t", 1, "x", one, key=None, ordinal=0, nth=1) == tool_identity(
         "t", 1, "x", two, key=None, ordinal=0, nth=1
     )
+
+
+def test_a_place_is_the_hash_of_one_canonical_list() -> None:
+    """Its text is put together of pieces: `agentos.call_key` and every record so far go by the list."""
+    arguments = {"b": [1.0, "\u00e9"], "a": {"x": None}}
+    for nth in (1, None):
+        place = tool_identity("t", 7, 'to"ol', arguments, key=None, ordinal=3, nth=nth)
+        assert place.key == digest(["item-place", 7, 3, 'to"ol', arguments, nth])
 
 
 def test_every_part_of_a_place_makes_another_call() -> None:

@@ -70,9 +70,12 @@ def told(replies: Sequence[Any]) -> list[Any]:
     """Replies without what is different at every call."""
     mine = {"created_at", "begun_at", "call_token", "idempotency_key"}
     return [
-        {k: v for k, v in dataclasses.asdict(reply).items() if k not in mine} if reply is not True else reply
-        for reply in replies
+        {k: v for k, v in _fields(reply).items() if k not in mine} if reply is not True else reply for reply in replies
     ]
+
+
+def _fields(reply: Any) -> dict[str, Any]:
+    return dataclasses.asdict(reply) if dataclasses.is_dataclass(reply) else reply._asdict()  # type: ignore[arg-type]
 
 
 STORED = """

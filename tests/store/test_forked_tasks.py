@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -352,9 +351,9 @@ def test_the_engine_makes_the_same_key_of_a_call_as_the_library(
 
 def test_a_call_of_the_blocking_ledger_goes_along_by_the_new_tasks_id(runner: Driver) -> None:
     worker, item = ran(runner)
-    record(runner, worker, item, replace(quick_tool_identity("bash", "date", "task-1"), item_id=item.item_id))
+    record(runner, worker, item, quick_tool_identity("bash", "date", "task-1")._replace(item_id=item.item_id))
     worker.complete(item)
     fork(runner, 2)
     (again,) = worker.claim()
-    call = replace(quick_tool_identity("bash", "date", "fork-1"), item_id=again.item_id)
+    call = quick_tool_identity("bash", "date", "fork-1")._replace(item_id=again.item_id)
     assert begin(runner, worker, again, call).verdict == "finished"

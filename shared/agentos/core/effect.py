@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agentos.core.transaction import refuse_effect
+from agentos.store.run import is_async
 
 BeforeEffect = Callable[[], Awaitable[None]]
 """Returns when a side effect may be started; waits while no beat gets through."""
@@ -23,7 +24,7 @@ def guarded(function: Callable[..., Any], before: BeforeEffect | None) -> Callab
     async def run(*args: Any) -> Any:
         refuse_effect()
         await before()
-        if inspect.iscoroutinefunction(function):
+        if is_async(function):
             return await function(*args)
         made = await asyncio.to_thread(function, *args)
         return await made if inspect.isawaitable(made) else made
@@ -33,7 +34,7 @@ def guarded(function: Callable[..., Any], before: BeforeEffect | None) -> Callab
 
 def with_arguments(function: Callable[..., Any], arguments: Any) -> Callable[..., Any]:
     """`function(call, arguments)` as a function of `call` alone, async if it is."""
-    if not inspect.iscoroutinefunction(function):
+    if not is_async(function):
         return lambda call: function(call, arguments)
 
     async def run(call: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from agentos.store.calls.cache import PromptIdentity
 from agentos.store.calls.ledger import CallIdentity
-from agentos.store.canonical import canonical_text, digest
+from agentos.store.canonical import canonical, canonical_text, digest
 
 PREVIEW = 200
 """Characters of a prompt kept readable beside its hash."""
@@ -36,11 +36,20 @@ def tool_identity(
 
     Raises InvalidValue, ValueTooLarge: if the arguments or the key cannot be stored.
     """
-    text = canonical_text(arguments, what=f"arguments of {tool}")
+    body = canonical(arguments, what=f"arguments of {tool}")
+    return written_identity(task_id, item_id, tool, body, key=key, ordinal=ordinal, nth=nth)
+
+
+def written_identity(
+    task_id: str, item_id: int, tool: str, arguments: bytes, *, key: str | None, ordinal: int, nth: int | None
+) -> CallIdentity:
+    """`tool_identity` of arguments that are canonical already."""
+    text = arguments.decode()
     if key is not None:
         named = digest(["item-key", item_id, key], what="key")
         return CallIdentity(named, task_id, item_id, tool, key, ordinal, None, text)
-    place = digest(["item-place", item_id, ordinal, tool, arguments, nth], what="call")
+    before, after = canonical(["item-place", item_id, ordinal, tool], what="call"), canonical(nth)
+    place = sha256(b"%b,%b,%b]" % (before[:-1], arguments, after)).hexdigest()  # of one list of all, written as it is
     return CallIdentity(place, task_id, item_id, tool, None, ordinal, nth, text)
 
 

@@ -20,7 +20,7 @@ from agentos.core.flows.doubt import Branches
 from agentos.core.flows.program import OnChange, Program
 from agentos.core.flows.tools import ToolCall, ToolOutcome, ToolPolicy, call_tool
 from agentos.core.flows.waits import Answer, approval, park_for
-from agentos.core.identity import tool_identity
+from agentos.core.identity import written_identity
 from agentos.core.lease import Lease
 from agentos.core.llm.kept import RequestStore
 from agentos.core.llm.request import ModelRequest
@@ -207,7 +207,7 @@ class ItemScope:
             identity = self.program.place(identity)
         execute_it = self.guarded(with_arguments(tool.run, arguments))
         yield from self.may_begin()
-        with self.branches.call():
+        with self.branches:
             yield from self.program.check(identity, self.lease, self.branches)
             outcome = yield from call_tool(
                 identity, self.lease, self.lease.fence.worker_id, tool.policy, execute_it, verify=self._verify,
@@ -218,20 +218,22 @@ class ItemScope:
 
     def identify(self, name: str, arguments: Any, *, key: str | None = None) -> CallIdentity:
         """Which call this is: the next such one at this place of the program. Waits are identified like tools."""
-        text = canonical_text(arguments, what=f"arguments of {name}")
-        ordinal, nth = self.ordinal, None
+        body = canonical(arguments, what=f"arguments of {name}")
+        text, ordinal, nth = body.decode(), self.ordinal, None
         if key is None:
             self._seen[ordinal, name, text] += 1
             nth = self._seen[ordinal, name, text]
             if transaction := open_transaction(self):
                 transaction.calls[ordinal, name, text] += 1
-        made = tool_identity(self.task_id, self.item.item_id, name, arguments, key=key, ordinal=ordinal, nth=nth)
+        made = written_identity(self.task_id, self.item.item_id, name, body, key=key, ordinal=ordinal, nth=nth)
         if name.startswith("@"):
             self.program.asked(made.key)
         return made
 
     def _tool(self, name: str, policy: ToolPolicy | None, execute: Callable[[ToolCall, Any], Any] | None) -> Tool:
         known = self._tools.get(name)
+        if known is not None and policy is None and execute is None:
+            return known
         run = execute or (known.run if known else None)
         if run is None:
             raise UnknownTool(

@@ -7,7 +7,7 @@ itself; a DSN is checked and refused when its schema is missing, half migrated o
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -268,9 +268,9 @@ class AsyncDatabase:
             raise_mapped(exc)
         return cls(pool, dsn)
 
-    async def run(self, call: Call[T]) -> T:
+    def run(self, call: Call[T]) -> Coroutine[Any, Any, T]:
         """Run one call in a transaction of its own; durable writes of several items at once may share theirs."""
-        return await (self._alone(call) if call.together is None else self._writer.run(call))
+        return self._alone(call) if call.together is None else self._writer.run(call)
 
     async def _alone(self, call: Call[T]) -> T:
         try:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 MOST = 64
 """Calls in one transaction."""
 MOST_CHARACTERS = 4 * 1024 * 1024
-"""Of their texts together: a long message holds every lease in it for as long as it takes."""
+"""Of their long texts together: a long message holds every lease in it for as long as it takes."""
 
 
 class Writer:
@@ -66,7 +66,7 @@ class Writer:
         size = 0
         waiting = [each for each in self._queue if not each[1].done()]
         for each in waiting:
-            size += sum(len(value) for value in each[0].args if isinstance(value, str))
+            size += each[0].together.size if each[0].together else 0
             if batch and (len(batch) == MOST or size > MOST_CHARACTERS):
                 break
             batch.append(each)

@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,7 @@ class CheckpointManager:
         stamped = stamp_pack(pack)
         begun = self._take(step_id)
         try:
-            new = replace(begun, evidence=canonical_text(stamped.as_json(), what="evidence"))
+            new = begun._replace(evidence=canonical_text(stamped.as_json(), what="evidence"))
             lease = _lease_on(new)
             runner = blocking_runner(new.task_id, self._db)
             committed = drive(runner, commit(new, lease, lease.fence.worker_id if lease else None))

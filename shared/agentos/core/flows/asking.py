@@ -29,7 +29,7 @@ def ask_model(
     identity = identified(scope, request)
     make = gathering(scope.guarded(generate), on_token)
     yield from scope.may_begin()
-    with scope.branches.call():
+    with scope.branches:
         made = yield from generate_once(
             identity, scope.lease, scope.lease.fence.worker_id, make, expires_s=expires_s, estimate=estimate(request),
             allow_truncated=allow_truncated, stored=scope.requests,

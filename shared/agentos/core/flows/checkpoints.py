@@ -44,12 +44,12 @@ def commit(
     Raises DatabaseUnavailable: if it did not answer for about 3 s; the checkpoint may or may not be there.
     """
     if lease is not None and new.item_id != lease.fence.item_id:
-        new = replace(new, item_id=lease.fence.item_id)
+        new = new._replace(item_id=lease.fence.item_id)
     fence = lease.fence if lease else None
     # A step is stored once, however often it is committed: its step_id tells.
     if (large := part(new.snapshot)) is None:
         return (yield from insist(commit_checkpoint(new, fence, worker_id)))
-    new, stored, names = replace(new, snapshot=large.text), set() if stored is None else stored, sorted(large.parts)
+    new, stored, names = new._replace(snapshot=large.text), set() if stored is None else stored, sorted(large.parts)
     fresh = {name: large.parts[name] for name in names if name not in stored}
     try:
         committed = yield from insist(commit_parted(new, fence, worker_id, names, fresh))

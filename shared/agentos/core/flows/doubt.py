@@ -1,7 +1,5 @@
 """A call that was begun and never finished: ask its probe, and what the probe cannot tell, a person."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import UUID
 
 from agentos.core.flows.patience import growing_waits, insist
@@ -23,14 +21,12 @@ class Branches:
         self.waiting = 0
         self.parked = False
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """An open call, for the block."""
         self.open += 1
-        try:
-            yield
-        finally:
-            self.open -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self.open -= 1
 
     def until_all_wait(self) -> Flow[None]:
         """Returns when no call of the item runs. Raises Parked: if another branch has parked it meanwhile."""

@@ -22,7 +22,8 @@ def insist(call: Call[T]) -> Flow[T]:
     """
     for wait_s in OUTAGE_WAITS_S:
         try:
-            return (yield from do(call))
+            reply: T = yield call  # without the frame of `do`
+            return reply
         except DatabaseUnavailable:
             yield Sleep(wait_s)
     return (yield from do(call))

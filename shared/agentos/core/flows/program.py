@@ -5,7 +5,6 @@ branches do at once has no order that could be held against them. A call that is
 one of the same checkpoint was not asked for yet, means that the program changed under its record.
 """
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Literal
@@ -51,7 +50,7 @@ class Program:
         """The call with its position among those of its checkpoint that are made one after the other."""
         ordinal = call.ordinal or 0
         self._positions[ordinal] += 1
-        return dataclasses.replace(call, position=self._positions[ordinal])
+        return call._replace(position=self._positions[ordinal])
 
     def ended(self, call: CallIdentity, *, replayed: bool) -> None:
         """From a call on that ran again, the handler may see other results than before, and rightly do other things."""
@@ -77,7 +76,7 @@ class Program:
             {"recorded": [f"{each.tool_name}({each.arguments})" for each in self._in_order(call)], "asked":
              f"{call.tool_name}({call.arguments[:_SHOWN]})", "position": call.position}
         )  # fmt: skip
-        about = dataclasses.replace(call, key=first.key)
+        about = call._replace(key=first.key)
         if self.on_change == "ask":
             yield from ask_person(doubt_id, about, lease, message, branches, sort="program", shown=shown)
         yield from note_doubt(doubt_id, about, lease, lease.fence.worker_id, message, sort="program", shown=shown)

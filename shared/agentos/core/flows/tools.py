@@ -11,7 +11,7 @@ begin ─ execute ─▶ run ─▶ finished (or failed: runs again next time)
 import enum
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -140,8 +140,8 @@ def call_tool(
     lease, when a person is asked; without one that is InDoubt too.
     Raises InvalidValue, ValueTooLarge: if the result cannot be stored; the call counts as finished all the same.
     """
-    if lease is not None:
-        identity = replace(identity, item_id=lease.fence.item_id)
+    if lease is not None and identity.item_id != lease.fence.item_id:
+        identity = identity._replace(item_id=lease.fence.item_id)
     call = _ToolRun(identity, lease, worker_id, policy, execute, verify, branches or Branches())
     waits = growing_waits()
     while True:
@@ -191,15 +191,16 @@ class _ToolRun:
         return self.lease.fence if self.lease else None
 
     def begin(self, force: bool) -> Flow[LedgerReply]:
-        produces = [] if callable(self.policy.produces) else [each.as_json() for each in self.policy.produces]
+        claims = () if callable(self.policy.produces) else self.policy.produces
+        produces = canonical_text([each.as_json() for each in claims], what="produces") if claims else "[]"
         token = uuid4()
         ask = ledger_begin(
             self.identity, self.fence, self.worker_id, on_doubt=self.policy.on_doubt, force=force,
-            produces=canonical_text(produces, what="produces"), expires_s=self.policy.expires_s, call_token=token,
+            produces=produces, expires_s=self.policy.expires_s, call_token=token,
         )  # fmt: skip
         reply = yield from insist_as(token, ask, _unanswered)
         if reply.verdict == "running" and reply.call_token in _unrecorded:
-            return replace(reply, verdict="doubt")
+            return reply._replace(verdict="doubt")
         if reply.verdict == "running" and reply.call_token in _unanswered:
             again = yield from self._resume(reply, repair=False)
             _unanswered.discard(reply.call_token)

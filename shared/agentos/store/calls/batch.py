@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentos.store.run import Call, Together
+from agentos.store.run import Call
 
 COLUMNS = {
     "commit_checkpoint": (0, 4, 5, 6, 7, 8, 9, 10, 11),
@@ -13,8 +13,8 @@ COLUMNS = {
 """What may go together, in the order in which the engine locks what they write, and which of its arguments a batch
 names: all but the fence, which is named by its place."""
 
-Made = tuple[tuple[Any, ...], Together[Any], int]
 Fence = tuple[int, int, Any]
+Made = tuple[tuple[Any, ...], Fence, int]
 
 
 def write_batch(calls: Sequence[Call[Any]]) -> Call[list[Any]]:
@@ -23,9 +23,11 @@ def write_batch(calls: Sequence[Call[Any]]) -> Call[list[Any]]:
 
     Raises whatever fails the whole: then nothing is written.
     """
-    made = [(call.args, call.together, n) for n, call in enumerate(calls) if call.together is not None]
-    made.sort(key=lambda one: one[0][0])  # what it locks after its lease: the task's head, or the key
-    fences = sorted({together.fence for _, together, _ in made})
+    made: dict[str, list[Made]] = {function: [] for function in COLUMNS}
+    for n, call in enumerate(calls):
+        if (together := call.together) is not None:
+            made[together.function].append((call.args, together.fence, n))
+    fences = sorted({fence for some in made.values() for _, fence, _ in some})
     places = {fence: place for place, fence in enumerate(fences, 1)}
 
     def read(written: Sequence[Any]) -> list[Any]:
@@ -35,8 +37,8 @@ def write_batch(calls: Sequence[Call[Any]]) -> Call[list[Any]]:
         return replies
 
     args = [list(column) for column in zip(*fences, strict=True)]
-    for function in COLUMNS:
-        args += _turned(made, function, places)
+    for function, some in made.items():
+        args += _turned(some, COLUMNS[function], places)
     return Call(
         "SELECT * FROM agentos.write_batch($1::bigint[], $2::bigint[], $3::uuid[],"
         " $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::integer[], $10::text[], $11::text[],"
@@ -46,18 +48,21 @@ def write_batch(calls: Sequence[Call[Any]]) -> Call[list[Any]]:
         " $29::text[], $30::uuid[], $31::text[], $32::integer[], $33::text[], $34::integer[], $35::integer[])",
         tuple(args),
         read,
-        parts=tuple(together.function for _, together, _ in made),
+        parts=tuple(call.together.function for call in calls if call.together is not None),
     )
 
 
-def _turned(made: Sequence[Made], function: str, places: Mapping[Fence, int]) -> list[Any]:
-    """A list for each column of the function's calls, with the places of their fences and their numbers as the last."""
-    mine = [one for one in made if one[1].function == function]
-    if not mine:
-        return [None] * (len(COLUMNS[function]) + 2)
-    columns = list(zip(*(args for args, _, _ in mine), strict=True))
-    return [
-        *(list(columns[argument]) for argument in COLUMNS[function]),
-        [places[together.fence] for _, together, _ in mine],
-        [n for _, _, n in mine],
-    ]
+def _turned(made: list[Made], names: Sequence[int], places: Mapping[Fence, int]) -> list[Any]:
+    """A list for each column of one function's calls, with the places of their fences and their numbers as the last."""
+    if not made:
+        return [None] * (len(names) + 2)
+    made.sort(key=_locked)
+    rows = [args for args, _, _ in made]
+    columns: list[Any] = [[args[name] for args in rows] for name in names]
+    return [*columns, [places[fence] for _, fence, _ in made], [n for _, _, n in made]]
+
+
+def _locked(one: Made) -> str:
+    """What it locks after its lease: the task's head, or the key."""
+    key: str = one[0][0]
+    return key

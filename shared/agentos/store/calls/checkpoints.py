@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from agentos.store.calls.items import Fence
@@ -12,9 +12,10 @@ from agentos.store.codec import open_text, seal, seal_body
 from agentos.store.run import Call, Together
 
 
-@dataclass(frozen=True, slots=True)
-class NewCheckpoint:
-    """What is committed. `snapshot` and `evidence` are JSON text; `ordinal` is the item's own count, program order."""
+class NewCheckpoint(NamedTuple):
+    """What is committed; a tuple, as `ClaimedItem`. `snapshot` and `evidence` are JSON text; `ordinal` is the item's
+    own count, program order.
+    """
 
     task_id: str
     item_id: int | None
@@ -68,6 +69,10 @@ def _committed(rows: Sequence[Any]) -> Committed:
     return Committed(rows[0]["sequence_number"], rows[0]["created_at"])
 
 
+def _plainly_committed(row: Any) -> Committed:
+    return Committed(row["sequence_number"], row["at"])
+
+
 def _rows(rows: Sequence[Any]) -> tuple[CheckpointRow, ...]:
     read = []
     for row in rows:
@@ -82,20 +87,19 @@ def commit_checkpoint(new: NewCheckpoint, fence: Fence | None, worker_id: int | 
 
     Raises LeaseLost, TaskCancelled: with a fence. TaskHeld, UnknownTask, UnknownWorkItem: without one.
     """
+    snapshot = seal(new.snapshot)
     return Call(
         "SELECT * FROM agentos.commit_checkpoint($1::text, $2::bigint, $3::bigint, $4::uuid, $5::text,"
         " $6::text, $7::text,"
         " $8::text, $9::integer, $10::text, $11::text, $12::uuid)",
         (
             new.task_id, new.item_id, fence.worker_id if fence else worker_id, fence.token if fence else None,
-            new.checkpoint_type, seal(new.snapshot), new.snapshot_sha256, new.evidence, new.ordinal, new.host,
-            new.workspace,            new.step_id,
+            new.checkpoint_type, snapshot, new.snapshot_sha256, new.evidence, new.ordinal, new.host, new.workspace,
+            new.step_id,
         ),
         _committed,
-        Together(
-            "commit_checkpoint", (fence.item_id, fence.worker_id, fence.token),
-            lambda row: Committed(row["sequence_number"], row["at"]),
-        ) if fence and new.item_id == fence.item_id else None,
+        Together("commit_checkpoint", fence, _plainly_committed, len(snapshot) + len(new.evidence))
+        if fence and new.item_id == fence.item_id else None,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid4
 
 from agentos.store.calls.items import Fence
@@ -14,9 +14,10 @@ Verdict = Literal["execute", "finished", "running", "doubt"]
 OnDoubt = Literal["retry", "probe", "ask", "fail"]
 
 
-@dataclass(frozen=True, slots=True)
-class CallIdentity:
-    """Which call this is. `key` is the sha256 of the identity and the idempotency key the tool is given."""
+class CallIdentity(NamedTuple):
+    """Which call this is; a tuple, as `ClaimedItem`. `key` is the sha256 of the identity and the idempotency key the
+    tool is given.
+    """
 
     key: str
     task_id: str
@@ -43,9 +44,8 @@ class RecordedCall:
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerReply:
-    """What the ledger says to somebody who asks to execute."""
+class LedgerReply(NamedTuple):
+    """What the ledger says to somebody who asks to execute; a tuple, as `ClaimedItem`."""
 
     verdict: Verdict
     call_token: UUID | None
@@ -89,6 +89,10 @@ def _reply(rows: Any) -> LedgerReply:
     return LedgerReply(**{**row, "result": _json(row["result"]), "produces": _json(row["produces"])})
 
 
+def _recorded(_row: Any) -> bool:
+    return True
+
+
 def ledger_begin(
     call: CallIdentity, fence: Fence | None, worker_id: int, *, on_doubt: OnDoubt, produces: str, expires_s: float,
     force: bool = False, call_token: UUID | None = None,
@@ -116,7 +120,7 @@ def ledger_begin(
             call.position,
         ),
         _reply,
-        Together("ledger_begin", (fence.item_id, fence.worker_id, fence.token), executes)
+        Together("ledger_begin", fence, executes, len(call.arguments) + len(produces))
         if fence and call.item_id == fence.item_id and worker_id == fence.worker_id else None,
     )  # fmt: skip
 
@@ -148,18 +152,17 @@ def ledger_finish(
 
     Raises LeaseLost: if the lease is gone or another execution took the call over.
     """
+    sealed = seal_optional(result)
     return Call(
         "SELECT agentos.ledger_finish($1::text, $2::uuid, $3::bigint, $4::bigint, $5::uuid, $6::text,"
         " $7::integer, $8::text)"
         " AS done",
         (
             key, call_token, fence.item_id if fence else None, worker_id, fence.token if fence else None,
-            seal_optional(result),
-            exit_code,
-            error,
+            sealed, exit_code, error,
         ),
         lambda rows: bool(rows[0]["done"]),
-        Together("ledger_finish", (fence.item_id, fence.worker_id, fence.token), lambda _: True)
+        Together("ledger_finish", fence, _recorded, len(sealed or "") + len(error or ""))
         if fence and worker_id == fence.worker_id else None,
     )  # fmt: skip
 
