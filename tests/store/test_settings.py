@@ -62,6 +62,16 @@ def test_a_variable_set_to_nothing_counts_as_not_set(monkeypatch: pytest.MonkeyP
     assert load_settings() == load_settings(dsn=None, ttl_s=15)
 
 
+def test_the_case_of_a_variable_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("agentos_ttl_s", "30")
+    assert load_settings().ttl_s == 30
+
+
+def test_a_variable_of_no_setting_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTOS_OF_MY_OWN", "x")
+    assert load_settings() == load_settings(ttl_s=15)
+
+
 def test_the_beat_follows_a_short_ttl_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTOS_TTL_S", "1.5")
     assert load_settings().beat_s == 0.5

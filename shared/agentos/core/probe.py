@@ -3,7 +3,6 @@
 Nothing of ours is imported: it runs every few seconds, and the drivers cost most of a second.
 """
 
-import http.client
 import os
 import sys
 from collections.abc import Sequence
@@ -28,6 +27,8 @@ def healthcheck(argv: Sequence[str]) -> int:
         return UNHEALTHY
     named = os.environ.get(HOST_VARIABLE, "").strip()
     host = "127.0.0.1" if named in EVERYWHERE else named
+    import http.client  # noqa: PLC0415  start-up: a process that serves never asks
+
     connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT_S)
     try:
         connection.request("GET", path)

@@ -18,7 +18,6 @@ import psycopg_pool
 
 from agentos.store import login, pooler, transport
 from agentos.store.direct import Form, Sent, Session, put, put_two
-from agentos.store.embedded import EmbeddedServer
 from agentos.store.errors import DatabaseUnavailable
 from agentos.store.migrate import check_schema, migrate
 from agentos.store.pool import Pool
@@ -50,6 +49,8 @@ def locate(settings: Settings | None = None) -> Target:
     settings = settings or load_settings()
     if settings.dsn:
         return Target(settings.dsn, embedded=False)
+    from agentos.store.embedded import EmbeddedServer  # noqa: PLC0415  start-up: who names a DSN embeds nothing
+
     return Target(EmbeddedServer(settings.data_dir).ensure_running(), embedded=True)
 
 

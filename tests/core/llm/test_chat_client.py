@@ -16,7 +16,7 @@ from tests.core.llm.endpoint import Reply, completion, failure, serve
 from agentos.core.llm import ChatClient, Completion, client_from_settings
 from agentos.store.canonical import canonical
 from agentos.store.errors import ConfigInvalid, InvalidValue, LLMError, LLMUnavailable
-from agentos.store.settings import Settings
+from agentos.store.settings import Settings, load_settings
 
 KEY = "sk-test-0123456789abcdefghij"
 Ask = Callable[..., Completion]
@@ -259,7 +259,7 @@ def test_the_settings_make_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AGENTOS_LLM_BASE_URL", endpoint.base_url)
         monkeypatch.setenv("AGENTOS_LLM_MODEL", "m")
         monkeypatch.setenv("AGENTOS_LLM_API_KEY", KEY)
-        client_from_settings(Settings()).complete("p")
+        client_from_settings(load_settings()).complete("p")
     assert endpoint.requests[0][1]["authorization"] == f"Bearer {KEY}"
 
 
