@@ -18,6 +18,7 @@ from agentos.store.calls.batch import write_batch
 from agentos.store.calls.items import ClaimedItem
 from agentos.store.errors import InvalidValue
 from agentos.store.run import Call
+from agentos.testing.clock import Clock
 
 UNIQUE = (psycopg.errors.UniqueViolation, asyncpg.UniqueViolationError)
 KINDS = ("commit_checkpoint", "ledger_begin", "ledger_finish")
@@ -123,19 +124,35 @@ def test_one_that_is_fenced_off_is_left_out_and_its_neighbours_are_written(
     assert runner.run(checkpoints.checkpoint_of("task-3", 1)) is None
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("wrong", ["worker", "token"])
 def test_a_fence_is_the_item_the_worker_and_the_token(
-    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]], wrong: str
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]], wrong: str, kind: str
 ) -> None:
     worker, (item, other, *_) = held
-    fence = worker.fence(item)
-    fence = (
-        engine.stale(fence, worker_id=fence.worker_id + 1)
-        if wrong == "worker"
-        else engine.stale(fence, token=other.token)
-    )
-    call = checkpoints.commit_checkpoint(engine.checkpoint(item.task_id, item.item_id), fence)
+    tool = uuid4()
+    runner.run(begin(worker, item, "tool-a", tool))
+    impostor = dataclasses.replace(worker, worker_id=worker.worker_id + 1) if wrong == "worker" else worker
+    claimed = item._replace(token=other.token) if wrong == "token" else item
+    call = {
+        "commit_checkpoint": commit(impostor, claimed),
+        "ledger_begin": begin(impostor, claimed, "tool-b", uuid4()),
+        "ledger_finish": finish(impostor, claimed, "tool-a", tool),
+    }[kind]
     assert written(runner, [call, commit(worker, other)])[0] is None
+
+
+def test_a_lease_that_has_ended_by_itself_fences_nothing(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]], clock: Clock
+) -> None:
+    worker, (neighbour, *_) = held
+    engine.submit(runner, "task-leased")
+    leased = runner.run(items.claim_one(worker.worker_id, worker.epoch, None, 60))
+    assert leased is not None
+    assert written(runner, [commit(worker, leased), commit(worker, neighbour)])[0] is not None
+    clock.advance(61)
+    replies = written(runner, [commit(worker, leased), commit(worker, neighbour)])
+    assert [reply and reply.sequence_number for reply in replies] == [None, 2]
 
 
 @pytest.mark.parametrize("kind", KINDS)

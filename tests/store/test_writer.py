@@ -14,6 +14,7 @@ from agentos.store.calls.items import ClaimedItem
 from agentos.store.connect import AsyncDatabase, Database
 from agentos.store.errors import DatabaseUnavailable, InvalidValue, LeaseLost
 from agentos.store.run import Call, arun_call
+from agentos.store.writer import MOST
 
 EIGHT = range(8)
 
@@ -140,6 +141,14 @@ async def test_when_the_reply_of_a_batch_is_lost_each_asks_again_and_finds_its_s
     again = await all_of(adb, calls)
     assert [reply.sequence_number for reply in again] == [1] * 8
     assert (await adb.run(commit(worker, held[7]))).sequence_number == 2
+
+
+async def test_a_batch_has_so_many_calls_at_most(
+    adb: AsyncDatabase, worker: engine.Worker, held: tuple[ClaimedItem, ...], wire: Wire
+) -> None:
+    replies = await all_of(adb, [commit(worker, item) for item in held for _ in range(12)])
+    assert [reply.sequence_number for reply in replies] == [*range(1, 13)] * 8
+    assert max(map(len, wire.parts)) == MOST
 
 
 async def test_a_message_has_a_size(

@@ -11,6 +11,7 @@ from tests.coordinator.daemon import until
 from tests.worker.inprocess import serving
 
 from agentos.core.app import App, TaskContext
+from agentos.core.process import monotonic
 from agentos.store import connect
 from agentos.store.run import arun_call
 from agentos.worker import pace, process
@@ -22,28 +23,30 @@ CHARGED = "SELECT max(crashes) FROM agentos.lease_ready"
 
 
 class Wire:
-    """`once`: the first call of a function is made (`reach`) or not, `then` is called, and no reply comes. Of claims
-    the first that takes something.
+    """`once`: at the first call of a function, of claims the first that takes something, `then` is called, and no reply
+    comes; unless `reach` the call itself is not made either. `made`: the functions that answered.
     """
 
     def __init__(self) -> None:
         self.failed: list[str] = []
-        self._faults: dict[str, tuple[bool, Callable[[], object]]] = {}
+        self.made: list[str] = []
+        self._faults: dict[str, tuple[bool, bool, Callable[[], object]]] = {}
 
-    def once(self, name: str, *, reach: bool, then: Callable[[], object] = lambda: None) -> None:
-        self._faults[name] = reach, then
+    def once(self, name: str, *, reach: bool, then: Callable[[], object] = lambda: None, reply: bool = False) -> None:
+        self._faults[name] = reach, reply, then
 
     async def __call__(self, conn: Any, call: Any) -> Any:
-        name = next((name for name in self._faults if f"agentos.{name}(" in call.sql), None)
-        if name is None:
-            return await arun_call(conn, call)
-        if name == "claim" and not (reply := await arun_call(conn, call)).items:
-            return reply
-        reach, then = self._faults.pop(name)
-        if reach and name != "claim":
-            await arun_call(conn, call)
-        self.failed.append(name)
+        name = call.sql.partition("agentos.")[2].partition("(")[0]
+        reach, reply, then = self._faults.get(name, (True, True, None))
+        answer: Any = await arun_call(conn, call) if reach else None
+        self.made.append(name)
+        if then is None or (name == "claim" and not answer.items):
+            return answer
+        del self._faults[name]
         then()
+        if reply:
+            return answer
+        self.failed.append(name)
         raise ConnectionError("no reply, on purpose")
 
 
@@ -70,8 +73,8 @@ class Numbered:
             self.waiting += 1
             await self.go.wait()
 
-    def submit(self, count: int) -> None:
-        self.app.submit_many("numbered", [{"n": n} for n in range(count)])
+    def submit(self, count: int, first: int = 0) -> None:
+        self.app.submit_many("numbered", [{"n": n} for n in range(first, first + count)])
 
 
 @pytest.fixture
@@ -136,3 +139,54 @@ async def test_a_drain_gives_back_what_has_not_begun_when_the_first_try_fails(
     assert len(numbered.began) == began
     assert conn.execute(HELD).fetchone() == (0,)
     assert conn.execute(CHARGED).fetchone() == (0,)
+
+
+async def test_what_a_claim_brings_behind_a_second_signal_is_handed_back_now(
+    numbered: Numbered, database_dsn: str, wire: Wire, conn: psycopg.Connection[Any]
+) -> None:
+    numbered.submit(4, first=QUICK)
+    async with serving(numbered.app, database_dsn, concurrency=4, grace_s=3600) as worker:
+
+        def twice() -> None:
+            worker.stop()
+            worker.stop()
+
+        wire.once("claim", reach=True, then=twice, reply=True)
+        await worker.stopping.wait()
+        await asyncio.to_thread(until, lambda: conn.execute(HELD).fetchone() == (0,))
+        assert conn.execute(CHARGED).fetchone() == (0,)
+
+
+async def test_an_item_that_was_stopped_for_want_of_a_beat_runs_again_soon_when_beats_come_after_all(
+    database_dsn: str, wire: Wire, conn: psycopg.Connection[Any]
+) -> None:
+    """It is held still, by nobody here, and its handler ended after memory and database had been compared."""
+    app, told, may_end, again = App(dsn=database_dsn), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @app.task("slow_to_end")
+    async def slow_to_end(ctx: TaskContext) -> None:
+        if ctx.attempt > 1:
+            again.set()
+            return
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            told.set()
+            await may_end.wait()
+            raise
+
+    app.submit("slow_to_end")
+    async with serving(app, database_dsn) as worker, asyncio.timeout(20):
+        while not worker.held:  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.01)
+        heartbeat = worker.vitals.heartbeat
+        assert heartbeat is not None
+        while not told.is_set():  # a beat may come in between
+            heartbeat._alive_since = monotonic() - 0.95 * heartbeat.ttl_s
+            await asyncio.sleep(0.01)
+        heartbeat._alive_since = monotonic()
+        while "adopt" not in wire.made:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        may_end.set()
+        await again.wait()
+    assert conn.execute("SELECT attempt, failures, crashes FROM agentos.outcomes").fetchone() == (2, 0, 0)

@@ -67,12 +67,11 @@ class Claims:
                 self._worker_id, self._epoch, as_sent(batch), asked, most, lanes.solo_while_busy(),
                 claim_no=claim_no or None, begun=begun, over=over,
             )  # fmt: skip
-        self.ambiguous, completions.uncertain = True, bool(batch) or completions.uncertain
+        completions.uncertain = bool(batch) or completions.uncertain
         sent = monotonic()
         claimed = await self._answered(call)
         counts.claims.observe(monotonic() - sent)
         counts.claimed_items += len(claimed.items)
-        self.ambiguous = False
         self._claim_no = max(self._claim_no, claim_no)
         self._marked.update(begun)
         self._marked.difference_update(over)
@@ -97,7 +96,6 @@ class Claims:
         slots, lanes = self._slots, self._lanes
         most = min(room - len(claimed.items), slots.free or max(slots.concurrency // 2, 1))
         asked = lanes.limited.order()
-        self.ambiguous = True
         limited = await self._answered(items.claim_limited(self._worker_id, self._epoch, asked, max(most, 0)))
         lanes.limited.claimed(asked, limited, full=len(limited) >= most)
         for item in reversed(limited):  # before what was prefetched: they count already
@@ -112,7 +110,6 @@ class Claims:
             lanes.free.claimed(asked, more.items, full=len(more.items) >= rest)
             self._begin(more, [], 0)
             limited += more.items
-        self.ambiguous = False
         return replace(claimed, items=(*claimed.items, *limited))
 
     def _begin(self, claimed: Claimed, begun: list[int], claim_no: int) -> None:
@@ -126,11 +123,16 @@ class Claims:
         slots.fill()
 
     async def _answered(self, call: Call[T]) -> T:
+        """Only sets `ambiguous`: others do so too while a claim is under way, and its reply says nothing of theirs."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._db.run(call)
         except TimeoutError as exc:
+            self.ambiguous = True
             raise DatabaseUnavailable(f"a claim had no answer for {self._timeout_s:g} s") from exc
+        except BaseException:
+            self.ambiguous = True
+            raise
 
     async def give_back_queue(self) -> set[str]:
         """Items that were prefetched and have not begun: others may run them, and nothing is charged. Returns whose.
@@ -161,6 +163,14 @@ class Claims:
         What the database holds for this worker and nobody here knows is given back; what is known here and not held any
         more is stopped.
         """
+        self.ambiguous = False  # what ends meanwhile may say again that it is
+        try:
+            await self._adopt()
+        except BaseException:
+            self.ambiguous = True
+            raise
+
+    async def _adopt(self) -> None:
         adopted = await self._db.run(workers.adopt(self._worker_id))
         self._epoch = adopted.claim_epoch
         await self._lanes.look()  # whoever raised the epoch too may have changed what there is to claim
@@ -169,6 +179,5 @@ class Claims:
         if unknown:
             log.warning("items were held that nobody here knew; given back", count=len(unknown))
             await self._db.run(items.release(self._worker_id, unknown))
-        self.ambiguous = False
         gone = frozenset(item_id for item_id, token in known.items() if adopted.held.get(item_id) != token)
         self._held.end_items(gone, Stop.LOST)

@@ -68,6 +68,7 @@ class Worker:
         self._waker = Waker(self._sync_db)
         self._presence: Presence | None = None
         self._dead = asyncio.Event()
+        self._at_once = False
         self._pause = 0.1
         self._prepared_at = monotonic()
 
@@ -138,6 +139,7 @@ class Worker:
         """The first signal: stop claiming and drain. The second: hand everything back now."""
         if self.stopping.is_set():
             log.warning("second signal: handing back now")
+            self._at_once = True
             self.held.end_all(Stop.DRAIN)
             self._solo.signal(signal.SIGTERM)
         else:
@@ -202,6 +204,8 @@ class Worker:
 
     def _left(self, attempt: Attempt) -> None:
         """Its end is written, or somebody else's."""
+        if attempt.stop is Stop.LOST:  # or nobody's: only a beat was late, and it is held still
+            self._unsure()
         self.held.remove(attempt)
         self._slots.freed()
 
@@ -359,7 +363,7 @@ class Worker:
         with contextlib.suppress(*TROUBLE):
             await self._give_back_queue()
         while monotonic() < (deadline if self.held else began) + LAST_WORDS_S and (self.held or self._claims.ambiguous):
-            if monotonic() >= deadline:
+            if self._at_once or monotonic() >= deadline:
                 self.held.end_all(Stop.DRAIN)
             self.held.changed.clear()
             try:
