@@ -60,10 +60,7 @@ BEGIN
     IF EXISTS (SELECT 1 FROM agentos.queue_credits) THEN
         PERFORM agentos.admit_plan(ARRAY(SELECT coalesce(q, p_queue) FROM unnest(p_queues) q));
     END IF;
-    UPDATE agentos.task_heads SET open_items = open_items + cardinality(p_keys)
-     WHERE task_id = p_task AND status IS NULL AND NOT cancel_requested;
-    IF NOT FOUND THEN PERFORM agentos.require_open(p_task); END IF;
-    SELECT coalesce(max(w.seq), 0) INTO v_first FROM agentos.work_items w WHERE w.task_id = p_task;
+    v_first := agentos.grow(p_task, cardinality(p_keys));
     WITH lanes AS MATERIALIZED (
         SELECT d.queue, d.kind, d.version, agentos.lane_of(d.queue, d.kind, d.version) AS lane
           FROM (SELECT DISTINCT coalesce(i.queue, p_queue) AS queue, i.kind, i.version
@@ -83,6 +80,44 @@ BEGIN
     SELECT lane, v_rank, nextval('agentos.ready_seqs'), item_id, 0, 0, 0 FROM made;
     RETURN cardinality(p_keys);
 EXCEPTION WHEN unique_violation THEN
+    PERFORM agentos.key_is_taken(p_task);
+END $$;
+
+-- The same for items of one kind that say nothing but key and payload: p_keys and p_payloads are JSON arrays, because the
+-- client spends more on the elements of an SQL array than on the rest of an item. A fifth less of the server, too.
+CREATE FUNCTION agentos.add_alike(p_task text, p_queue text, p_priority integer, p_kind text, p_keys text, p_payloads text)
+RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    v_items bigint[] := ARRAY(SELECT nextval('agentos.item_ids') FROM generate_series(1, json_array_length(p_keys::json)));
+    v_lane integer := agentos.lane_of(p_queue, p_kind, NULL);
+    v_rank bigint := agentos.rank_of(agentos.clock(), p_priority);
+    v_first integer;
+BEGIN
+    PERFORM agentos.admit_depth(p_queue, l.max_depth, cardinality(v_items)) FROM agentos.lanes l
+      WHERE l.lane = v_lane AND l.max_depth IS NOT NULL;
+    v_first := agentos.grow(p_task, cardinality(v_items));
+    INSERT INTO agentos.work_items (item_id, task_id, seq, lane, max_attempts, single, rank, key, payload)
+    SELECT i.item_id, p_task, v_first + i.n, v_lane, 5, false, v_rank, i.key, i.payload
+      FROM ROWS FROM (unnest(v_items), json_array_elements_text(p_keys::json), json_array_elements(p_payloads::json))
+           WITH ORDINALITY AS i(item_id, key, payload, n);
+    INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
+    SELECT v_lane, v_rank, nextval('agentos.ready_seqs'), i, 0, 0, 0 FROM unnest(v_items) AS i;
+    RETURN cardinality(v_items);
+EXCEPTION WHEN unique_violation THEN
+    PERFORM agentos.key_is_taken(p_task);
+END $$;
+
+-- Locks the task's head and counts so many items more. Returns the place of its last one.
+CREATE FUNCTION agentos.grow(p_task text, p_items integer) RETURNS integer LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE agentos.task_heads SET open_items = open_items + p_items
+     WHERE task_id = p_task AND status IS NULL AND NOT cancel_requested;
+    IF NOT FOUND THEN PERFORM agentos.require_open(p_task); END IF;
+    RETURN (SELECT coalesce(max(w.seq), 0) FROM agentos.work_items w WHERE w.task_id = p_task);
+END $$;
+
+CREATE FUNCTION agentos.key_is_taken(p_task text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     RAISE EXCEPTION 'task % has an item with one of these keys, or one of them is there twice', p_task
         USING ERRCODE = 'AG009', HINT = 'give each item a key of its own';
 END $$;

@@ -8,6 +8,7 @@ import pytest
 from agentos.core.plan import parse_plan
 from agentos.core.task import TaskManager
 from agentos.store.calls import tasks
+from agentos.store.canonical import MAX_DEPTH, canonical_text
 from agentos.store.connect import Database
 from agentos.store.errors import InvalidInput, InvalidPlan, InvalidValue, TaskExists, UnknownTask
 
@@ -123,7 +124,6 @@ def test_thousands_of_items_are_created_in_one_transaction_and_in_their_order(
     items: list[dict[str, Any]] = [{"kind": "shell", "payload": {"n": n}} for n in range(2500)]
     with pytest.raises(InvalidValue, match=r"items\[2400\]"):
         manager.create_task("t", items=[*items[:2400], {"kind": "shell", "payload": {"n": float("nan")}}])
-    assert conn.execute("SELECT count(*) FROM agentos.task_records").fetchone() == (0,)
     manager.create_task("t", task_id="task-1", items=[*items, {"kind": "llm", "queue": "gpu", "max_attempts": 2}])
     with pytest.raises(TaskExists):
         manager.create_task("t", task_id="task-1", items=items)
@@ -132,3 +132,22 @@ def test_thousands_of_items_are_created_in_one_transaction_and_in_their_order(
     assert [(row.key, row.seq, row.place) for row in rows] == [(f"item-{n}", n, "ready") for n in range(1, 2502)]
     assert (rows[-1].kind, rows[-1].queue, rows[-1].max_attempts) == ("llm", "gpu", 2)
     assert db.run(tasks.task_progress("task-1")).open == 2501
+
+
+def test_among_thousands_each_item_is_judged_as_it_would_be_alone(
+    manager: TaskManager, db: Database, conn: psycopg.Connection[Any]
+) -> None:
+    items: list[dict[str, Any]] = [{"kind": "shell"} for _ in range(1500)]
+    sealed = {"$sealed": {"by": "me", "data": ""}}
+    with pytest.raises(InvalidValue, match="sealed"):
+        manager.create_task("t", items=[*items, {"kind": "shell", "payload": sealed}])
+    deepest: Any = 1
+    for _ in range(MAX_DEPTH):
+        deepest = [deepest]
+    with pytest.raises(InvalidValue, match=r"items\[1500\]"):
+        manager.create_task("t", items=[*items, {"kind": "shell", "payload": [deepest]}])
+    assert conn.execute("SELECT count(*) FROM agentos.task_records").fetchone() == (0,)
+    payloads = [deepest, {"n": sealed}, "ü"]
+    manager.create_task("t", task_id="t", items=[*items, *({"kind": "shell", "payload": each} for each in payloads)])
+    rows = conn.execute("SELECT payload::text FROM agentos.work_items WHERE seq > 1500 ORDER BY seq").fetchall()
+    assert [text for (text,) in rows] == [canonical_text(each) for each in payloads]

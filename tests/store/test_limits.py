@@ -266,6 +266,8 @@ def test_a_full_queue_refuses_and_eight_submitters_fill_it_exactly(
         db.run(tasks.create_task("plan-2", "t", items=plan))
     with pytest.raises(QueueFull):
         db.run(tasks.add_items("plan", [("c", "shell", "{}", None, None, None, None)]))
+    with pytest.raises(QueueFull):
+        db.run(tasks.add_alike("plan", "shell", ["c"], ["{}"]))
     db.run(tasks.submit("later", "shell", "t", "{}", delay_s=60))
     assert engine.count(conn, "lease_ready") == 50
     assert db.run(flow.set_depth("default", None))

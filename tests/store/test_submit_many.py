@@ -127,6 +127,29 @@ def test_items_are_added_to_an_open_task_in_their_order(runner: Driver) -> None:
     assert engine.status(runner) == "completed"
 
 
+def test_items_that_say_little_are_added_as_those_that_say_more(runner: Driver) -> None:
+    texts = ['{"n":1}', '"ü"', "null"]
+    runner.run(tasks.create_task("alike", "a title", items='[{"key":"first","kind":"shell"}]', priority=2))
+    runner.run(tasks.create_task("each", "a title", items='[{"key":"first","kind":"shell"}]', priority=2))
+    keys = ['"quoted"', "ü,{}", "c"]
+    assert runner.run(tasks.add_alike("alike", "shell", keys, texts, queue="q", priority=2)) == 3
+    new: list[tasks.NewItem] = [
+        (key, "shell", text, None, None, None, None) for key, text in zip(keys, texts, strict=True)
+    ]
+    assert runner.run(tasks.add_items("each", new, queue="q", priority=2)) == 3
+    found = {
+        task_id: [
+            (row.seq, row.key, row.kind, row.queue, row.max_attempts, row.place, row.payload, row.version)
+            for row in runner.run(tasks.task_items(task_id))
+        ]
+        for task_id in ("alike", "each")
+    }
+    assert found["alike"] == found["each"]
+    assert [row[1] for row in found["alike"]] == ["first", *keys]
+    assert runner.run(tasks.task_progress("alike")).open == 4
+    assert runner.run(tasks.add_alike("alike", "shell", ["d"], '[{"n":2}]')) == 1
+
+
 def test_a_task_that_takes_no_more_items_says_so(runner: Driver, conn: psycopg.Connection[Any]) -> None:
     item: list[tasks.NewItem] = [("a", "shell", "{}", None, None, None, None)]
     with pytest.raises(UnknownTask, match="nowhere"):
@@ -138,6 +161,8 @@ def test_a_task_that_takes_no_more_items_says_so(runner: Driver, conn: psycopg.C
         with pytest.raises(NotRetryable, match=task_id) as caught:
             runner.run(tasks.add_items(task_id, item))
         assert caught.value.hint
+        with pytest.raises(NotRetryable, match=task_id):
+            runner.run(tasks.add_alike(task_id, "shell", ["a"], ["{}"]))
     assert engine.count(conn, "work_items") == 2
 
 
@@ -146,4 +171,6 @@ def test_a_key_is_taken_once(runner: Driver, keys: list[str]) -> None:
     engine.create(runner, "task-1", {"x": []})
     with pytest.raises(InvalidDependency, match="task-1"):
         runner.run(tasks.add_items("task-1", [(key, "shell", "{}", None, None, None, None) for key in keys]))
+    with pytest.raises(InvalidDependency, match="task-1"):
+        runner.run(tasks.add_alike("task-1", "shell", keys, ["{}", "{}"]))
     assert runner.run(tasks.task_progress("task-1")).open == 1

@@ -98,6 +98,7 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
                 "submit_many",
                 "insert_items",
                 "add_items",
+                "add_alike",
                 "place_new",
                 "release",
                 "unpark",

@@ -11,7 +11,7 @@ from typing import Any, Self
 from agentos.core.payloads import check_payload
 from agentos.core.plan import Plan, to_items
 from agentos.core.task_id import new_task_id
-from agentos.core.task_items import batches_of, checked_items
+from agentos.core.task_items import calls_of, checked_items
 from agentos.core.tracing.submitting import Carried, submitting
 from agentos.core.versions import version_of
 from agentos.store.calls import tasks
@@ -116,8 +116,7 @@ class TaskManager:
     ) -> None:  # fmt: skip
         """The task with its items; very many of them, of which none needs another, in batches."""
         if len(listed) > BATCH and not any(item.get("depends_on") for item in listed):
-            batches = batches_of(listed, BATCH, ITEMS_LIMIT)
-            more = (tasks.add_items(task_id, batch, queue=queue, priority=priority) for batch in batches)
+            more = calls_of(task_id, listed, BATCH, ITEMS_LIMIT, queue=queue, priority=priority)
             with self._db.connection() as conn:
                 run_all(conn, chain([carry(make())], more))
         else:

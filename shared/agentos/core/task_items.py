@@ -5,10 +5,13 @@ from typing import Any
 
 from agentos.core.plan.document import Problems, did_you_mean, inside
 from agentos.core.plan.graph import Entry, check_graph
+from agentos.store.calls import tasks
 from agentos.store.canonical import canonical_text
+from agentos.store.run import Call
+from agentos.store.sealed_items import plain_array
 
 _FIELDS = ("key", "kind", "payload", "depends_on", "queue", "max_attempts", "timeout_s", "version")
-_LIMITS = ("queue", "max_attempts", "timeout_s", "version")
+_ALIKE = {"key", "kind", "payload"}
 _NONE: dict[str, Any] = {}
 
 
@@ -22,18 +25,38 @@ def checked_items(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return listed
 
 
-def batches_of(listed: Sequence[Mapping[str, Any]], size: int, limit: int) -> Iterator[list[tuple[Any, ...]]]:
-    """The items as `add_items` takes them, so many at a time. None of them may depend on another.
+def calls_of(
+    task_id: str, listed: Sequence[Mapping[str, Any]], size: int, limit: int, *, queue: str, priority: int
+) -> Iterator[Call[int]]:
+    """The calls that add them to a task, so many items at a time. None of them may depend on another.
 
     Raises InvalidValue: if JSON cannot hold a payload. ValueTooLarge: if the payloads have more than `limit` bytes.
     """
+    how: dict[str, Any] = {"queue": queue, "priority": priority}
     for start in range(0, len(listed), size):
-        batch = []
-        for at, item in enumerate(listed[start : start + size], start=start):
-            text = canonical_text(item.get("payload", _NONE), limit=limit, what=f"payload of {inside('items', at)}")
-            limit -= len(text)
-            batch.append((item["key"], item["kind"], text, *(item.get(name) for name in _LIMITS)))
-        yield batch
+        batch = listed[start : start + size]
+        payloads = [item.get("payload", _NONE) for item in batch]
+        kind = batch[0]["kind"]
+        alike = all(item["kind"] == kind and item.keys() <= _ALIKE for item in batch)
+        if alike and (array := plain_array(payloads, limit)) is not None:
+            limit -= len(array) - len(batch) - 1
+            yield tasks.add_alike(task_id, kind, [item["key"] for item in batch], array, **how)
+            continue
+        texts = []
+        for at, payload in enumerate(payloads, start=start):
+            texts.append(canonical_text(payload, limit=limit, what=f"payload of {inside('items', at)}"))
+            limit -= len(texts[-1])
+        if alike:
+            yield tasks.add_alike(task_id, kind, [item["key"] for item in batch], texts, **how)
+        else:
+            yield tasks.add_items(task_id, [_columns(*each) for each in zip(batch, texts, strict=True)], **how)
+
+
+def _columns(item: Mapping[str, Any], payload: str) -> tasks.NewItem:
+    return (
+        item["key"], item["kind"], payload, item.get("queue"), item.get("max_attempts"), item.get("timeout_s"),
+        item.get("version"),
+    )  # fmt: skip
 
 
 def _entries(listed: list[dict[str, Any]]) -> list[Entry]:

@@ -1,5 +1,6 @@
 """Submitting, watching and operating tasks."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -243,6 +244,23 @@ def add_items(task_id: str, items: Sequence[NewItem], *, queue: str = "default",
         (task_id, queue, priority, *columns[:2], _array(columns[2]), *columns[3:]),
         lambda rows: int(rows[0]["n"]),
     )
+
+
+def add_alike(
+    task_id: str, kind: str, keys: Sequence[str], payloads: str | Sequence[str], *, queue: str = "default",
+    priority: int = 0,
+) -> Call[int]:  # fmt: skip
+    """`add_items` for items of one kind that say nothing but key and payload. `payloads`: JSON texts, or all of them as
+    one JSON array, in which nothing is to be sealed. Raises as `add_items`.
+    """
+    return Call(
+        "SELECT agentos.add_alike($1::text, $2::text, $3::integer, $4::text, $5::text, $6::text) AS n",
+        (
+            task_id, queue, priority, kind, json.dumps(keys, ensure_ascii=False),
+            payloads if isinstance(payloads, str) else _array(payloads),
+        ),
+        lambda rows: int(rows[0]["n"]),
+    )  # fmt: skip
 
 
 def begin_run(task_id: str, worker_id: int) -> Call[str | None]:

@@ -73,6 +73,10 @@ def _add_items(stage: Stage, db: Database) -> None:
     db.run(tasks.add_items(stage.task_id, new, queue=stage.name))
 
 
+def _add_alike(stage: Stage, db: Database) -> None:
+    db.run(tasks.add_alike(stage.task_id, KIND, ["a", "b"], ["{}", "{}"], queue=stage.name))
+
+
 def _set_budget(stage: Stage, db: Database) -> None:
     db.run(budgets.set_budget(stage.task_id, Limits(calls=7), "fail"))
 
@@ -105,6 +109,10 @@ TRANSITIONS = (
     Transition("create_task", "a task of many items", _create_task, _items, 2, refused=(TaskExists,)),
     Transition(
         "add_items", "items added to a task", _add_items, _items, 2, arrange=_empty_task, refused=(InvalidDependency,),
+    ),
+    Transition(
+        "add_alike", "items that say little added to a task", _add_alike, _items, 2, arrange=_empty_task,
+        refused=(InvalidDependency,),
     ),
     Transition(
         "set_budget", "a budget for a task that is there", _set_budget,
