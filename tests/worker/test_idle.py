@@ -133,7 +133,7 @@ def free_port() -> int:
 
 OTHERS_NEED = {
     "rich", "sqlite3", "yaml", "httpx", "opentelemetry", "starlette", "uvicorn", "pydantic_settings", "dotenv",
-    "argparse", "http.client", "platformdirs", "multiprocessing", "stamina", "agentos.store.embedded",
+    "argparse", "http.client", "psycopg_pool", "platformdirs", "multiprocessing", "stamina", "agentos.store.embedded",
 }  # fmt: skip
 
 

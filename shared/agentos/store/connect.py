@@ -10,11 +10,10 @@ import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 import psycopg
-import psycopg_pool
 
 from agentos.store import login, pooler, transport
 from agentos.store.direct import Form, Sent, Session, put, put_two
@@ -26,6 +25,9 @@ from agentos.store.sent import Reply, send
 from agentos.store.session_pool import Reset, SessionPool
 from agentos.store.settings import Settings, load_settings
 from agentos.store.writer import Writer
+
+if TYPE_CHECKING:
+    import psycopg_pool
 
 T = TypeVar("T")
 
@@ -246,7 +248,7 @@ async def _on_asyncpg(pool: Pool, call: Call[T]) -> T:
 class AsyncDatabase:
     """Runs calls, awaited, on a small pool of connections: asyncpg's, or psycopg's behind a transaction pooler."""
 
-    def __init__(self, pool: Pool | psycopg_pool.AsyncConnectionPool[Any], dsn: str) -> None:
+    def __init__(self, pool: "Pool | psycopg_pool.AsyncConnectionPool[Any]", dsn: str) -> None:
         self.pool = pool
         self.dsn = dsn
         self._lending: asyncpg.Pool[Any] | None = None
@@ -255,7 +257,7 @@ class AsyncDatabase:
     @property
     def pooled(self) -> bool:
         """Whether there is a transaction pooler between here and the server: no LISTEN, nothing prepared."""
-        return isinstance(self.pool, psycopg_pool.AsyncConnectionPool)
+        return not isinstance(self.pool, Pool)
 
     @classmethod
     async def open(cls, dsn: str, *, max_size: int = 2) -> "AsyncDatabase":
@@ -316,10 +318,10 @@ class AsyncDatabase:
         """Close the pool at once; what runs is ended."""
         if self._lending is not None:
             self._lending.terminate()
-        if isinstance(self.pool, psycopg_pool.AsyncConnectionPool):
-            await self.pool.close(timeout=1)
-        else:
+        if isinstance(self.pool, Pool):
             self.pool.terminate()
+        else:
+            await self.pool.close(timeout=1)
 
 
 CONNECTING = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -335,6 +337,8 @@ def _is_pooled(dsn: str) -> bool:
 
 
 async def _pooled(dsn: str, max_size: int) -> "psycopg_pool.AsyncConnectionPool[Any]":
+    import psycopg_pool  # noqa: PLC0415  start-up: only who is behind a pooler needs it
+
     pool: psycopg_pool.AsyncConnectionPool[Any] = psycopg_pool.AsyncConnectionPool(
         dsn, min_size=1, max_size=max_size, open=False, timeout=login.CONNECT_TIMEOUT_S, max_idle=3600,
         kwargs={**login.for_psycopg(dsn), "prepare_threshold": None},
