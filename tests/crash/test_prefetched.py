@@ -32,9 +32,9 @@ def waiting_in(pool: Pool, pid: int, slots: int) -> set[int]:
     return set(sorted(later)[slots:])
 
 
-def test_killed_with_300_items_prefetched_only_those_of_claims_that_had_begun_are_charged_a_crash(pool: Pool) -> None:
-    ended, slots, prefetch = 400, 8, 300
-    submit(pool, 800, wait_from=ended)
+def test_killed_with_600_items_prefetched_only_those_of_claims_that_had_begun_are_charged_a_crash(pool: Pool) -> None:
+    ended, slots, prefetch = 600, 8, 600
+    submit(pool, 1400, wait_from=ended)
     victim = pool.worker("--prefetch", str(prefetch), module=EAGER, concurrency=slots)
     until(lambda: len(pool.rows(HELD)) == slots + prefetch and len(began(pool, victim.process.pid)) == ended + slots)
     victim.kill()
@@ -51,7 +51,7 @@ def test_killed_with_300_items_prefetched_only_those_of_claims_that_had_begun_ar
     assert len(expected) <= 2 * CLAIM_MOST
     pool.log.with_name("go").touch()
     pool.worker(concurrency=50, ttl=15, wait=False)
-    until(lambda: pool.row("SELECT count(*), max(failures) FROM agentos.outcomes") == (800, 0), timeout_s=60)
+    until(lambda: pool.row("SELECT count(*), max(failures) FROM agentos.outcomes") == (1400, 0), timeout_s=60)
 
 
 def test_what_waits_behind_a_handler_that_blocks_the_loop_runs_elsewhere_within_seconds(

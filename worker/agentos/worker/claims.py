@@ -15,7 +15,7 @@ from agentos.store.errors import DatabaseUnavailable
 from agentos.store.run import Call
 from agentos.worker.flush import Completions, as_sent
 from agentos.worker.lanes import Lanes
-from agentos.worker.pace import claim_most
+from agentos.worker.pace import CLAIM_MOST
 from agentos.worker.running import Attempt, Held, Stop
 from agentos.worker.slots import Slots
 
@@ -50,7 +50,7 @@ class Claims:
         if not lanes.idle:
             await lanes.look_if_new()
         self._limited_first = bool(lanes.limited) and not self._limited_first
-        most = 0 if self._limited_first else min(room, claim_most(self._slots.free))
+        most = 0 if self._limited_first else min(room, CLAIM_MOST)
         asked = lanes.free.order()
         batch = [] if completions.uncertain else completions.batch()
         waiting = len(self._slots.queue)

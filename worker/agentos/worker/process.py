@@ -34,7 +34,7 @@ from agentos.worker.health import serve_health
 from agentos.worker.lanes import Lanes
 from agentos.worker.options import Options
 from agentos.worker.outage import TROUBLE, reason
-from agentos.worker.pace import CLAIM_MOST, FLUSH_ITEMS, FLUSH_S, WINDOW_S, Pace
+from agentos.worker.pace import CLAIM_MOST, FLUSH_ITEMS, FLUSH_S, LOW, WINDOW_S, Pace
 from agentos.worker.running import Attempt, Held, Stop
 from agentos.worker.slots import Slots
 from agentos.worker.solo import SoloChildren
@@ -287,7 +287,7 @@ class Worker:
     async def _wait_for_change(self, claimed: Claimed) -> None:
         """Until a handler ends, a wake-up comes, or the (jittered) poll interval is over."""
         slots, completions = self._slots, self._completions
-        completions.gathering = len(slots.queue) > slots.low
+        completions.gathering = len(slots.queue) > LOW
         if len(claimed.items) >= CLAIM_MOST and (slots.free >= CLAIM_MOST or len(completions) >= FLUSH_ITEMS):
             return  # the handlers run while the next turn is under way: there is enough for it
         if slots.starved or (claimed.items and not completions.gathering and self._has_room()):

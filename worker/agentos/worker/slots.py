@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from agentos.worker.pace import CLAIM_MOST
 from agentos.worker.running import Attempt
 
 Run = Callable[[Attempt], Coroutine[Any, Any, None]]
@@ -34,11 +33,6 @@ class Slots:
     def free(self) -> int:
         """Slots that nothing runs in."""
         return self.concurrency - self.busy
-
-    @property
-    def low(self) -> int:
-        """A queue that is shorter is filled again before it is empty."""
-        return CLAIM_MOST
 
     @property
     def starved(self) -> bool:
