@@ -46,7 +46,9 @@ END $$;
 -- OpenSSL opens, reads and closes /dev/urandom for each random uuid.
 CREATE FUNCTION agentos.take(p_worker bigint, p_lanes integer[], p_limit integer, p_claim_no bigint)
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
-DECLARE v_picked tid[]; v_taken bigint; v_now timestamptz := agentos.clock(); v_salt text;
+DECLARE
+    v_digits CONSTANT bigint := 1152921504606846976;  -- 2^60: with it an item's id has 16 digits in hex; lpad took 0.9 us an item
+    v_picked tid[]; v_taken bigint; v_now timestamptz := agentos.clock(); v_salt text;
 BEGIN
     IF p_limit <= 0 THEN RETURN; END IF;
     v_picked := agentos.pick_ready(p_lanes, p_limit);
@@ -57,7 +59,7 @@ BEGIN
     held AS (
         INSERT INTO agentos.lease_held (item_id, worker_id, token, lane, rank, attempt, failures, crashes, started, claim_no,
                                         claimed_at)
-        SELECT item_id, p_worker, (v_salt || lpad(to_hex(item_id), 16, '0'))::uuid, lane, rank, attempt + 1, failures, crashes, p_claim_no IS NULL,
+        SELECT item_id, p_worker, (v_salt || to_hex(v_digits + item_id))::uuid, lane, rank, attempt + 1, failures, crashes, p_claim_no IS NULL,
                coalesce(p_claim_no, 0), v_now
           FROM taken ON CONFLICT DO NOTHING RETURNING *)
     SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
