@@ -2,12 +2,12 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from bench import clients
 from bench.app import app
 from bench.bed import Bed
 from bench.peers import protocol
@@ -115,10 +115,6 @@ def _answer(process: subprocess.Popen[str]):  # type: ignore[no-untyped-def]
     return json.loads(said.splitlines()[-1])
 
 
-def _submit_one() -> None:
-    app.submit("noop", protocol.PAYLOAD, queue="nobody")
-
-
 class Ours:
     """agentos as it comes, at --concurrency 8."""
 
@@ -149,13 +145,15 @@ class Ours:
             until("all results", lambda: len(self._bed.rows(RESULTS, list(returned))) == count, pause_s=0.2)
         return [(began - returned[task_id]) / 1e6 for task_id, began in self._bed.rows(RESULTS, list(returned))]
 
-    def submit(self, clients_: int, seconds: float) -> float:
-        return clients.threads(clients_, _submit_one, seconds)
+    def submit(self, clients: int, seconds: float) -> float:
+        return float(self._ask("submit", clients, seconds))
 
     def bulk(self, count: int) -> float:
-        began = time.perf_counter()
-        app.submit_many("noop", [protocol.PAYLOAD] * count, queue="nobody")
-        return count / (time.perf_counter() - began)
+        return count / float(self._ask("fill", count))
+
+    def _ask(self, command: str, *arguments: object):  # type: ignore[no-untyped-def]
+        argv = [sys.executable, "-m", "bench.peers.agentos.driver", command, self._bed.dsn, *map(str, arguments)]
+        return _answer(subprocess.Popen(argv, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
 
     def steps(self, tasks: int, count: int) -> list[list[int]]:
         with self._workers(1):

@@ -52,7 +52,10 @@ async def _idle(times: list[int], worker: "asyncio.Task[Any]") -> None:
 
 
 async def rate(clients: int, seconds: float, enqueue: Callable[[int], Awaitable[object]]) -> float:
-    """Calls per second of so many clients, each one after the other; `enqueue` gets the client's number."""
+    """Calls per second of so many clients, each one after the other; `enqueue` gets the client's number. One call of
+    each comes before the clock starts.
+    """
+    await asyncio.gather(*map(enqueue, range(clients)))
 
     async def client(n: int) -> int:
         done = 0
