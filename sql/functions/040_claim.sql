@@ -39,6 +39,8 @@ BEGIN
     IF v_last.solo_waiting THEN RETURN NEXT v_last; END IF;
 END $$;
 
+-- OFFSET 0: items and heads are looked up by key, one by one. A plain join reads all of them, at each claim, where the
+-- statistics know of a few rows in many pages, as after a purge.
 -- p_claim_no: the items are prefetched, and begin when this number is in begun_claims; null: they are started now. Moving
 -- the rows and reading what they stand for is one statement: as an array of leases between two it took a third more. A
 -- cancel that commits meanwhile is not seen by it, as it would not be a moment later: the beat brings it.
@@ -67,9 +69,9 @@ BEGIN
            coalesce(t.cancel_requested OR t.status IS NOT NULL, false), coalesce(t.paused, false), l.version,
            NULL::bigint[], NULL::boolean
       FROM held h
-      JOIN agentos.work_items w ON w.item_id = h.item_id
+      CROSS JOIN LATERAL (SELECT * FROM agentos.work_items i WHERE i.item_id = h.item_id OFFSET 0) w
       JOIN agentos.lanes l ON l.lane = abs(h.lane)
-      LEFT JOIN agentos.task_heads t ON t.task_id = w.task_id
+      LEFT JOIN LATERAL (SELECT * FROM agentos.task_heads i WHERE i.task_id = w.task_id OFFSET 0) t ON true
      ORDER BY h.rank, h.item_id;
     GET DIAGNOSTICS v_taken = ROW_COUNT;
     IF v_taken < cardinality(v_picked) THEN

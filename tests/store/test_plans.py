@@ -194,6 +194,23 @@ def test_whatever_ends_or_fences_many_leases_reads_no_others(
                 assert unbounded(plans, table) == [], table
 
 
+@pytest.mark.parametrize("lie", [LIE.format(0), LIE.format(3), LIE.format(1).replace("40", "400")])
+def test_a_claim_looks_up_the_items_it_took_and_no_others(
+    db: Database, conn: psycopg.Connection[Any], plans_of: Plans, lie: str
+) -> None:
+    """After a purge the items are a few in many pages; then each claim read all that came since."""
+    worker = engine.register(db)
+    conn.execute(FILL, {"lane": worker.lanes[0], "count": 5000})
+    conn.execute("VACUUM ANALYZE agentos.work_items, agentos.task_heads")
+    conn.execute(lie.encode())
+    turn = items.turn(worker.worker_id, 0, [], worker.lanes, 32, [-lane for lane in worker.lanes], claim_no=1)
+    for call in (claim_call(worker), turn):
+        plans = plans_of(call)
+        assert scans(plans, "work_items") == {("Index Scan", "work_items_pkey")}, call.sql
+        for table in ("work_items", "task_heads", "lease_held"):
+            assert unbounded(plans, table) == [], table
+
+
 def unbounded(plans: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
     """Reads of `table` that no key bounds."""
     return [
