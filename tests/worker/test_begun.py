@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import psycopg
+import pytest
 from tests.coordinator.daemon import until
 from tests.worker.inprocess import serving
 
@@ -11,6 +12,7 @@ from agentos.core.app import App, TaskContext
 from agentos.core.task_id import new_task_ids
 from agentos.store.calls import tasks
 from agentos.store.connect import Database
+from agentos.worker.pace import Pace
 
 COUNT = 600
 CHARGED = """SELECT h.started OR EXISTS (SELECT 1 FROM agentos.begun_claims b
@@ -19,8 +21,9 @@ CHARGED = """SELECT h.started OR EXISTS (SELECT 1 FROM agentos.begun_claims b
 
 
 async def test_no_handler_begins_before_its_claim_is_begun_for_good_and_no_mark_is_left_when_all_is_over(
-    database_dsn: str, db: Database, conn: psycopg.Connection[tuple[bool, bool]]
+    database_dsn: str, db: Database, conn: psycopg.Connection[tuple[bool, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Pace, "ahead", 0)  # so that slots are free while what waits for them may not begin yet
     app, found = App(dsn=database_dsn), []
 
     @app.task("looks")
