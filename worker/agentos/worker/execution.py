@@ -150,6 +150,7 @@ class Execution:
         context = TaskContext(scope, self._db, self, *self._model, self._telling)
         context.take_pause = attempt.take_pause
         context.leave = functools.partial(_end_later, attempt)
+        attempt.entered = True
         try:
             return await run_handler(self._options.app, scope, context, self._db, process)
         finally:
@@ -199,8 +200,9 @@ class Execution:
                     if isinstance(exc, IsolatedHandlerDied)
                     else ToolTimeout(f"the handler ran longer than its timeout_s of {item.timeout_s:g}")
                 )
-            away = isinstance(exc, DatabaseUnavailable) and not self._vitals.beating
-            # A migration of another version under a running handler is no fault of its own, also if a function went.
+            away = isinstance(exc, DatabaseUnavailable) and not (attempt.entered and self._vitals.beating)
+            # A migration of another version under a running handler is no fault of its own, also if a function went,
+            # nor is that the database did not answer before it began.
             attempt.in_outage = away or isinstance(exc, EngineReplaced | SchemaMissing)
             await asyncio.shield(self._ended(attempt, item.fence(attempt.worker_id), exc))
 

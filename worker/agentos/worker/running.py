@@ -31,8 +31,8 @@ class Attempt:
 
     `claim_no`: of the claim it was prefetched with; 0: it may start. `running` only while a handler can be cancelled: a
     task cancelled before its first step would never run, and one that writes its end has ended already. `unwilling` is
-    called when its handler has not ended within `grace_s`; then the attempt ends without it (`abandoned`). `paused`: a
-    beat said so since the database was last asked.
+    called when its handler has not ended within `grace_s`; then the attempt ends without it (`abandoned`). `entered`:
+    a line of its handler has run. `paused`: a beat said so since the database was last asked.
     """
 
     item: ClaimedItem
@@ -44,6 +44,7 @@ class Attempt:
     timed_out: bool = False
     abandoned: bool = False
     in_outage: bool = False
+    entered: bool = False
     began: float = 0.0
     span: "AttemptSpan | None" = None
     paused: bool = False
