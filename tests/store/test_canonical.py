@@ -4,6 +4,7 @@ import enum
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,25 @@ def test_canonical_of_what_was_loaded_is_the_same_bytes(value: Any) -> None:
 @given(json_values(SAFE_INTEGERS | FLOATS))
 def test_bytes_are_those_of_rfc_8785(value: Any) -> None:
     assert canonical(value) == rfc8785.dumps(value)
+
+
+@UNHURRIED
+@given(st.dictionaries(st.text() | st.integers(), st.none() | st.booleans() | st.text() | st.integers() | FLOATS))
+def test_the_text_is_the_bytes_and_refuses_what_they_refuse(value: Any) -> None:
+    def said(write: Callable[[Any], bytes | str]) -> str:
+        try:
+            written = write(value)
+        except InvalidValue as exc:
+            return f"refused: {exc}"
+        return written if isinstance(written, str) else written.decode()
+
+    written = said(canonical)
+    assert said(canonical_text) == written
+    if written.startswith("refused"):
+        return
+    assert canonical_text(value, limit=len(written.encode())) == written
+    with pytest.raises(ValueTooLarge):
+        canonical_text(value, limit=len(written.encode()) - 1)
 
 
 @UNHURRIED

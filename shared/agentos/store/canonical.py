@@ -27,6 +27,8 @@ MAX_DEPTH = 100
 MAX_INTEGER_DIGITS = 4300
 """Python's own default for turning text into an int, so that everything written can be read."""
 
+_SHORT = 2**63
+_FEW, _LONG = 64, 4096
 _MAX_INTEGER_BITS = 14_285  # of 10**4300 - 1
 _PLAIN = "pass plain data: None, bool, int, float, str, list, or dict with str keys"
 _HINTS = {
@@ -58,7 +60,41 @@ def canonical(value: object, *, limit: int = PAYLOAD_LIMIT, what: str = "value")
 
 def canonical_text(value: object, *, limit: int = PAYLOAD_LIMIT, what: str = "value") -> str:
     """`canonical` as str, for drivers that take text. `limit` counts UTF-8 bytes. Raises as `canonical`."""
+    if type(value) is dict and (text := _flat(value)) is not None and len(text) <= limit:
+        return text
     return canonical(value, limit=limit, what=what).decode()
+
+
+def _flat(value: dict[object, object]) -> str | None:
+    """A small object of ASCII texts, numbers without a fraction, true, false and null; None: it is another.
+
+    Most payloads are such. A submit wakes with cold caches, and there the nine frames of `canonical` take 13 us.
+    """
+    if len(value) > _FEW:
+        return None
+    try:
+        keys = sorted(value)  # type: ignore[type-var]  # a TypeError says so
+    except TypeError:
+        return None
+    pieces = []
+    for key in keys:
+        item = value[key]
+        kind = type(item)
+        if type(key) is not str:
+            return None
+        if kind is str and len(item) < _LONG:  # type: ignore[arg-type]  # `kind is` narrows nothing
+            written = encode_basestring(item)  # type: ignore[arg-type]  # as above
+        elif kind is int and -_SHORT < item < _SHORT:  # type: ignore[operator]  # as above
+            written = str(item)
+        elif item is None:
+            written = "null"
+        elif kind is bool:
+            written = "true" if item else "false"
+        else:
+            return None
+        pieces.append(f"{encode_basestring(key)}:{written}")
+    text = f"{{{','.join(pieces)}}}"
+    return text if text.isascii() and "\\u0000" not in text else None
 
 
 def digest(value: object, *, limit: int = PAYLOAD_LIMIT, what: str = "value") -> str:

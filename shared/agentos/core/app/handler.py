@@ -43,6 +43,8 @@ class Handler:
     rate: Rate | None = None
     is_async: bool = field(init=False)
     """Whether the function is a coroutine function. Found out once: `inspect` takes a tenth of what an item costs."""
+    limit_key: str | None = field(init=False)
+    """The name in the payload that its limits count by; None: they count the whole kind."""
 
     def __post_init__(self) -> None:
         """Check it."""
@@ -66,12 +68,6 @@ class Handler:
         if self.cancel_grace_s is not None and not 0 <= self.cancel_grace_s <= 86_400:
             self._refuse(f"cancel_grace_s is {self.cancel_grace_s!r}", "pass seconds, 0 to 86400")
 
-    @property
-    def limit_key(self) -> str | None:
-        """The name in the payload that its limits count by; None: they count the whole kind."""
-        keys = [limit.key for limit in (self.concurrency, self.rate) if limit is not None and limit.key is not None]
-        return keys[0] if keys else None
-
     def _check_limits(self) -> None:
         concurrency, rate = self.concurrency, self.rate
         for given, wanted in ((concurrency, Limit), (rate, Rate)):
@@ -84,6 +80,8 @@ class Handler:
             self._refuse(
                 f"its limits count by two keys, {concurrency.key!r} and {rate.key!r}", "an item has one: use the same"
             )
+        keys = [limit.key for limit in (concurrency, rate) if limit is not None and limit.key is not None]
+        object.__setattr__(self, "limit_key", keys[0] if keys else None)
 
     def _check_isolation(self) -> None:
         if self.isolation not in get_args(Isolation):

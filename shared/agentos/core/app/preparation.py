@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agentos.core.app.arguments import bind
+from agentos.core.app.arguments import check
 from agentos.core.app.bulk import calls_of, checked_ids
 from agentos.core.app.handler import Handler, check_deadline
 from agentos.core.app.keyed import reservation, unique_reservation
@@ -62,7 +62,8 @@ def one_task(  # noqa: PLR0913  each by its name
 ) -> OneTask:  # fmt: skip
     """What `App.submit` and `App.asubmit` write. Raises InvalidArguments, InvalidInput, InvalidValue, ValueTooLarge."""
     text = _payload(kind, handler, payload or {})
-    limit_key = limit_key_of(handler, payload or {}, concurrency_key)
+    counted = concurrency_key is not None or (handler is not None and handler.limit_key is not None)
+    limit_key = limit_key_of(handler, payload or {}, concurrency_key) if counted else ""
     shape = shape_of(
         handler, kind, title, queue, priority, delay_s, max_attempts, budget, deadline_s, version, tenant, limit_key
     )
@@ -105,9 +106,9 @@ def many_tasks(  # noqa: PLR0913  each by its name
 
 
 def _payload(kind: str, handler: Handler | None, payload: Mapping[str, Any]) -> str:
-    body = dict(payload)
+    body = payload if type(payload) is dict else dict(payload)
     if handler is not None:
-        bind(kind, handler.function, body)
+        check(kind, handler.function, body)
     else:
         check_payload(kind, body)
     return canonical_text(body, what="payload")
