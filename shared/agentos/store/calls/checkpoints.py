@@ -70,7 +70,7 @@ def _committed(rows: Sequence[Any]) -> Committed:
 
 
 def _plainly_committed(row: Any) -> Committed:
-    return Committed(row["sequence_number"], row["at"])
+    return Committed(row.sequence_number, row.at)
 
 
 def _rows(rows: Sequence[Any]) -> tuple[CheckpointRow, ...]:

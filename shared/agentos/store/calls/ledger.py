@@ -106,7 +106,7 @@ def ledger_begin(
 
     def executes(row: Any) -> LedgerReply:
         return LedgerReply(
-            "execute", call_token, call.key, on_doubt, None, loads(produces), None, None, row["at"], None, 1
+            "execute", call_token, call.key, on_doubt, None, loads(produces), None, None, row.at, None, 1
         )
 
     return Call(
