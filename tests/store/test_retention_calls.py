@@ -337,3 +337,26 @@ def test_a_retry_and_a_retirement_at_once_are_one_after_the_other(runner: Driver
             late.result()
     retrying.rollback()
     assert retire(runner) == 1
+
+
+def test_a_task_that_lives_again_before_its_head_is_locked_is_not_retired(
+    runner: Driver, conn: Conn, clock: Clock
+) -> None:
+    """It had ended when it was looked for, and what was seen then decides nothing."""
+    worker = engine.register(runner)
+    engine.submit(runner)
+    (item,) = worker.claim()
+    runner.run(items.fail(worker.fence(item), engine.ERROR, terminal=True))
+    pass_days(runner, clock, 31)
+    before = runner.run(calls.database_time()) - timedelta(days=30)
+    retrying, retiring = runner.session(), runner.session()
+    retrying.begin()
+    retrying.execute("INSERT INTO agentos.task_heads (task_id) VALUES ('task-1')")
+    retrying.run(tasks.retry_task("task-1"))
+    with ThreadPoolExecutor(1) as threads:
+        found = threads.submit(retiring.run, calls.retire_slice(None, None, before, ("tasks",), 10))
+        engine.wait_until_blocked(conn, retiring.pid)
+        retrying.commit()
+        assert found.result().count == 0
+    assert retire(runner) == 0
+    assert engine.place(runner) == "ready"

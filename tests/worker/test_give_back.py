@@ -99,6 +99,32 @@ async def test_what_is_given_back_without_a_reply_begins_nowhere_under_the_old_l
     assert conn.execute("SELECT max(failures), max(crashes) FROM agentos.outcomes").fetchone() == (0, 0)
 
 
+async def test_a_cancel_and_a_pause_reach_items_that_have_not_begun(
+    numbered: Numbered, database_dsn: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in (pace, process):
+        monkeypatch.setattr(each, "WINDOW_S", 3600.0)
+    numbered.submit(200)
+    async with serving(numbered.app, database_dsn, concurrency=4, beat_s=0.2) as worker, asyncio.timeout(40):
+        while numbered.waiting < 4 or len(worker.slots.queue) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        *_, cancelled, paused = worker.slots.queue
+        await numbered.app.handle(cancelled.item.task_id).acancel()
+        handle = numbered.app.handle(paused.item.task_id)
+        await asyncio.to_thread(handle.pause)
+        while not (cancelled.stop and paused.paused):  # noqa: ASYNC110  until a beat has said so
+            await asyncio.sleep(0.01)
+        numbered.go.set()
+        await all_ended(conn, 199)
+        never = {cancelled.item.payload["n"], paused.item.payload["n"]}
+        assert set(numbered.began) == set(range(200)) - never
+        assert conn.execute("SELECT count(*) FROM agentos.outcomes WHERE status = 'cancelled'").fetchone() == (1,)
+        await asyncio.to_thread(handle.resume)
+        await all_ended(conn, 200)
+    assert set(numbered.began.values()) == {1}
+    assert conn.execute("SELECT max(failures), max(crashes) FROM agentos.outcomes").fetchone() == (0, 0)
+
+
 async def test_items_of_a_claim_without_a_reply_are_given_back_when_the_first_try_fails(
     numbered: Numbered, database_dsn: str, wire: Wire, conn: psycopg.Connection[Any]
 ) -> None:

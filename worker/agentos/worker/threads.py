@@ -30,7 +30,8 @@ class DaemonThreads(ThreadPoolExecutor):
         future: Future[T] = Future()
 
         def run() -> None:
-            future.set_running_or_notify_cancel()
+            if not future.set_running_or_notify_cancel():  # whoever asked was cancelled before this thread began
+                return
             try:
                 result = fn(*args, **kwargs)
             except StopIteration as exc:  # asyncio cannot carry it, and who waits would wait for ever
