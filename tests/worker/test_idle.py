@@ -142,6 +142,7 @@ def test_a_worker_imports_nothing_that_only_others_need() -> None:
         "import sys, agentos.worker.__main__ as m\nsys.argv[1:] = ['--app', 'nowhere:app']\n"
         "try: m.main()\nexcept SystemExit: pass\n"
         "assert 'agentos.worker.command' in sys.modules\n"
+        "import gc; assert gc.isenabled()\n"
         f"found = {OTHERS_NEED!r} & set(sys.modules)\n"
         "import rich  # a handler may\n"
         "sys.exit(sorted(found) or 0)"
