@@ -360,3 +360,27 @@ def test_a_task_that_lives_again_before_its_head_is_locked_is_not_retired(
         assert found.result().count == 0
     assert retire(runner) == 0
     assert engine.place(runner) == "ready"
+
+
+@pytest.mark.parametrize("headed", [False, True])
+def test_a_retry_waits_for_the_move_of_the_outcome_that_it_takes_away(
+    runner: Driver, conn: Conn, clock: Clock, headed: bool
+) -> None:
+    worker = engine.register(runner)
+    if headed:
+        engine.create(runner, "task-1", {"": []})
+    else:
+        engine.submit(runner)
+    (item,) = worker.claim()
+    runner.run(items.fail(worker.fence(item), engine.ERROR, terminal=True))
+    pass_days(runner, clock, 31)
+    (name,) = (each for each in due(runner) if each.startswith("outcomes") and engine.count(conn, each))
+    keeping, retrying = runner.session(), runner.session()
+    keeping.begin()
+    assert keeping.run(calls.keep_outcomes(name, 0, 10)) is None
+    with ThreadPoolExecutor(1) as threads:
+        retried = threads.submit(retrying.run, tasks.retry_task("task-1"))
+        engine.wait_until_blocked(conn, retrying.pid)
+        keeping.commit()
+        assert retried.result() == 1
+    assert engine.place(runner) == "ready"

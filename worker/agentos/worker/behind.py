@@ -55,12 +55,16 @@ class Behind:
 
     def _release(self, taken: list[Attempt]) -> None:
         log.warning("a handler blocks the event loop; what waits behind it is given back", count=len(taken))
+        sure = False
         try:
             self._db.run(items.release(taken[0].worker_id, [(a.item.item_id, a.item.token) for a in taken]))
+            sure = True
         except TROUBLE as exc:
             log.warning("it is not known whether that arrived", error=reason(exc))
-            self._loop.call_soon_threadsafe(self._unsure)
-        self._loop.call_soon_threadsafe(self._forget, taken)
+        finally:
+            self._loop.call_soon_threadsafe(self._forget, taken)
+            if not sure:  # behind it: who asks what is held would take them for known
+                self._loop.call_soon_threadsafe(self._unsure)
         for name in {attempt.item.queue for attempt in taken}:
             self._waker.wake(name)
 
