@@ -2,12 +2,12 @@
 --
 -- The first three arrays are the fences of the calls: of all checkpoints, then of what is begun, then of what is finished.
 -- The other arguments come column by column, an array for each argument of a sort of calls (c_, b_, f_), named as in the
--- function that does the same alone. Replies name calls by their places among all. Only what is plain is written here, with one statement for all calls of
--- a sort: row by row, starting and ending statements was most of what a call cost. Whatever is not plain (a lease that is
--- lost, a task that is cancelled, a key that is there already) is left out, of the database and of the reply, and its
--- caller asks the function that does it alone: that has the answer, or the error. A batch that fails as a whole (a step
--- stored before, a value that is refused, a deadlock) has written nothing, and each of its calls is then made alone. So
--- nobody's neighbour makes a call fail, and there is no subtransaction.
+-- function that does the same alone. Replies name calls by their places among all.
+-- Only what is plain is written here, with one statement for all calls of a sort: row by row, starting and ending statements
+-- was most of what a call cost. Whatever is not plain (a lease that is lost, a task that is cancelled, a key that is there
+-- already) is left out, of the database and of the reply, and its caller asks the function that does it alone: that has the
+-- answer, or the error. A batch that fails as a whole (a step stored before, a value that is refused, a deadlock) has written
+-- nothing, and each of its calls is then made alone. So nobody's neighbour makes a call fail, and there is no subtransaction.
 -- A model's output is not among them: what it costs to record is nothing beside what it took.
 -- The process dies before the COMMIT: nothing is there, whoever resumes does it again. After it: all of it is there, and
 -- step_id and call_token find it.
@@ -16,11 +16,10 @@
 CREATE TYPE agentos.written AS (places integer[], sequence_numbers bigint[], at timestamptz);
 
 -- Lock order: leases by item, as their index has them (found as `end_leases` finds them), heads by task, as theirs has them,
--- then the ledger by key. The planner settings leave nothing else. `= ANY`: by key also when the
--- statistics say that there is one row. What is written is read in later statements than the locks.
+-- then the ledger by key. The planner settings leave nothing else. `= ANY`: by key also when the statistics say that there is
+-- one row. What is written is read in later statements than the locks.
 -- A call goes with the lease of its own token: an attempt that was told to end and goes on, and the one after it, may both be
 -- in one batch. Nearly always there is one call of each lease, in its order: then nothing has to be matched.
--- Columns are read by subscript: `unnest` of many arrays stores each in a table of its own first, snapshots too.
 CREATE FUNCTION agentos.write_batch(
     p_items bigint[], p_workers bigint[], p_tokens uuid[],
     c_task text[], c_type text[], c_snapshot text[], c_sha256 text[], c_evidence text[], c_ordinal integer[], c_host text[],
