@@ -124,6 +124,37 @@ def test_one_that_is_fenced_off_is_left_out_and_its_neighbours_are_written(
     assert runner.run(checkpoints.checkpoint_of("task-3", 1)) is None
 
 
+@pytest.mark.parametrize("lost", [None, 2])
+def test_calls_of_all_sorts_in_any_order_are_each_told_their_own(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]], conn: psycopg.Connection[Any], lost: int | None
+) -> None:
+    worker, held_items = held
+    tools = [(item, uuid4()) for item in held_items]
+    written(runner, [begin(worker, item, f"first-{item.item_id}", tool) for item, tool in tools])
+    if lost is not None:
+        runner.run(items.release(worker.worker_id, [(held_items[lost].item_id, held_items[lost].token)]))
+    calls = [
+        (n, call)
+        for n, (item, tool) in enumerate(tools)
+        for call in (
+            finish(worker, item, f"first-{item.item_id}", tool), commit(worker, item, ordinal=n),
+            begin(worker, item, f"then-{item.item_id}", UUID(int=n)), commit(worker, item, ordinal=100 + n),
+        )
+    ]  # fmt: skip
+    random.shuffle(calls)
+    replies = written(runner, [call for _, call in calls])
+    for (n, call), reply in zip(calls, replies, strict=True):
+        assert (reply is None) == (n == lost)
+        if reply and call.together and call.together.function == "ledger_begin":
+            assert reply.call_token == UUID(int=n)
+        if reply and call.together and call.together.function == "commit_checkpoint":
+            row = runner.run(checkpoints.checkpoint_of(call.args[0], reply.sequence_number))
+            assert row is not None
+            assert (row.item_id, row.ordinal) == (call.args[1], call.args[8])
+    finished = conn.execute("SELECT item_id FROM agentos.tool_ledger WHERE state = 'finished' ORDER BY 1").fetchall()
+    assert finished == [(item.item_id,) for n, item in enumerate(held_items) if n != lost]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("wrong", ["worker", "token"])
 def test_a_fence_is_the_item_the_worker_and_the_token(
