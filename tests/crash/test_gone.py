@@ -8,6 +8,8 @@ from tests.coordinator.daemon import until
 from tests.worker.pool import Pool
 
 from agentos.coordinator.duties import duties
+from agentos.core.presence import Presence
+from agentos.store.connect import Database
 from agentos.store.settings import load_settings
 
 LONG_S = 90.0
@@ -84,6 +86,23 @@ def test_one_that_lost_all_its_sessions_and_comes_back_at_once_keeps_its_items(p
     assert pool.counters(handle) == (1, 0, 0)
     assert worker.said("starting over") is None
     assert coordinator.said("none of their sessions") is None
+
+
+def test_one_that_cannot_come_back_begins_nothing_until_it_does(pool: Pool, lonely: str) -> None:
+    """Its leases may be others' by then, though its TTL is far from over."""
+    db = Database(lonely)
+    with Presence(db, role="worker", kinds=["quick"], settings=load_settings(dsn=lonely, ttl_s=LONG_S)) as presence:
+        until(lambda: pool.row(MINE) >= (2,))
+        assert presence.trusted()
+        with pool.db.connection() as conn:
+            conn.execute("ALTER ROLE lonely NOLOGIN")
+            conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'lonely'")
+        until(lambda: not presence.trusted())
+        assert presence.heartbeat.age_s < LONG_S / 3
+        with pool.db.connection() as conn:
+            conn.execute("ALTER ROLE lonely LOGIN")
+        until(presence.trusted)
+    db.close()
 
 
 def test_it_can_be_switched_off() -> None:
