@@ -55,6 +55,7 @@ def test_a_task_id_is_taken_once(runner: Driver) -> None:
 def test_a_task_without_items_is_created_and_nothing_of_it_can_be_claimed(runner: Driver) -> None:
     assert runner.run(tasks.create_task("task-1", "a title", payload='{"x":1}')) == 0
     assert engine.status(runner) == "created"
+    assert runner.run(tasks.new_task("task-1")) == runner.run(tasks.get_task("task-1"))
     assert engine.register(runner).claim(10) == ()
     assert runner.run(workers.repair()) == 0
 

@@ -108,6 +108,7 @@ class TaskManager:
             make = partial(tasks.create_task, task_id, title, kind=kind, payload=body, queue=queue, priority=priority)
             with submitting(kind or "plan", queue, [task_id]) as carry:
                 self._make(task_id, listed, make, carry or (lambda call: call), queue, priority)
+            return Task.from_row(self._db.run(tasks.new_task(task_id)))
         return self.get_task(task_id)
 
     def _make(

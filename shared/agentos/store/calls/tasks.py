@@ -290,6 +290,11 @@ def get_task(task_id: str) -> Call[TaskRow | None]:
     )
 
 
+def new_task(task_id: str) -> Call[TaskRow]:
+    """A task of many items as it was made a moment ago: created."""
+    return Call(_TASK + "agentos.read_new_task($1::text)", (task_id,), lambda rows: _task(rows[0]))
+
+
 def list_tasks(limit: int = 50, status: str | None = None) -> Call[tuple[TaskRow, ...]]:
     """The newest tasks, newest first."""
     return Call(
