@@ -1,6 +1,7 @@
 """Handlers for the tests. What they do to the world is a line in the file EFFECTS, written in one append."""
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -117,6 +118,13 @@ async def steps(ctx: TaskContext, n: int) -> int:
 async def quick(ctx: TaskContext, n: int) -> int:
     effect("ran", n)
     return n
+
+
+@app.task("frozen")
+async def frozen(ctx: TaskContext) -> list[bool]:
+    """Whether the collector looks through what this module made when it was imported, and through new things."""
+    seen = {id(each) for each in gc.get_objects()}
+    return [id(globals()) in seen, id(seen) in {id(each) for each in gc.get_objects()}]
 
 
 @app.task("wait")

@@ -46,6 +46,11 @@ def test_an_idle_worker_at_the_defaults_asks_at_most_twice_a_second_over_at_most
         pool.close()
 
 
+def test_what_was_imported_is_not_looked_through_for_garbage_while_handlers_run(pool: Pool) -> None:
+    pool.worker()
+    assert pool.submit("frozen").result(20) == [False, True]
+
+
 def statements(server: EmbeddedServer) -> int:
     """What was executed so far, by anybody who says to be agentos."""
     texts = [path.read_text() for path in (server.status().data_dir).rglob("*.log")]

@@ -4,6 +4,7 @@ Exit codes: see EXAMPLES, which --help prints.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -100,6 +101,7 @@ def worker(  # noqa: PLR0913, PLR0917  one parameter is one option: Typer reads 
             child_argv=None if solo else tuple(sys.argv[1:]), app_reference=app,
         )  # fmt: skip
         tracing.install("agentos-worker")  # after the app's import: it may have set up a tracer of its own
+        _freeze()
         uvloop.run(_serve(options, may_migrate=migrate))
     except AgentOSError as exc:
         typer.echo(f"agentos-worker: {exc}", err=True)
@@ -111,6 +113,12 @@ def worker(  # noqa: PLR0913, PLR0917  one parameter is one option: Typer reads 
 def _require_known(kinds: list[str]) -> None:
     if unknown := set(kinds) - {"shell"}:
         raise typer.BadParameter(f"--allow-kind {', '.join(sorted(unknown))}: only shell has to be allowed")
+
+
+def _freeze() -> None:
+    """Modules and the app stay until the end: to look through them took 25 ms each time, in which no handler ran."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _serve(options: Options, *, may_migrate: bool) -> None:
