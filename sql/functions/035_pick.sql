@@ -37,7 +37,7 @@ END $$;
 -- once and over-claim). To be called under the planner settings of `claim`.
 CREATE FUNCTION agentos.pick_ready(p_lanes integer[], p_limit integer) RETURNS tid[] LANGUAGE plpgsql AS $$
 DECLARE
-    v_long CONSTANT integer := 2000;
+    v_long CONSTANT integer := 2000 + 50 * cardinality(p_lanes);  -- floors of many lanes cost more than short walks in each
     v_now timestamptz; v_walked bigint := agentos.ready_walked(); v_picked tid[];
 BEGIN
     IF coalesce(current_setting('agentos.floors', true), '') NOT IN ('', '{}') THEN

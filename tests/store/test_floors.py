@@ -92,6 +92,21 @@ def test_a_claim_does_not_walk_over_what_was_claimed_before(db: Database, floore
 
 
 @pytest.mark.unsound("its items are of no whole task")
+def test_many_lanes_of_which_none_is_a_long_walk_get_no_floors(
+    pin: None, db: Database, conn: psycopg.Connection[object]
+) -> None:
+    """With 1,000 tenants each claim spent more on the floors of its lanes than on all the rest."""
+    with db.connection() as mine:
+        session = Session(mine, engine.register(db, kinds=[f"kind-{n}" for n in range(150)], ttl_s=600))
+        for lane in session.worker.lanes:
+            conn.execute(FILL, {"lane": lane, "count": 20})
+        assert len(session.drain()) == 150 * 20
+        assert session.claim() == ()
+        assert session.walked > LONG
+        assert session.floors() == "{}"
+
+
+@pytest.mark.unsound("its items are of no whole task")
 def test_a_claim_out_of_a_bulk_of_one_rank_does_not_either(
     pin: None, conn: psycopg.Connection[object], session: Session
 ) -> None:
