@@ -9,9 +9,10 @@ from tests.pgbouncer import pgbouncer, through
 
 from agentos.store import pooler
 from agentos.store.calls import tasks, workers
-from agentos.store.connect import Database
+from agentos.store.connect import Database, connect
 from agentos.store.direct import Form, Sent, form_of
 from agentos.store.errors import DatabaseUnavailable, InvalidValue, TaskExists
+from agentos.store.migrate import migrate
 
 SUBMIT = form_of(tasks.submit("", "noop", "ein Titel: ü", "{}", timeout_s=2.5, priority=-3), tasks.SUBMIT_BLANKS)
 WAKE: Sent = (workers.wake_one("").sql, [b"heard"])
@@ -35,6 +36,19 @@ def db(request: pytest.FixtureRequest, database_dsn: str) -> Iterator[Database]:
 def form() -> Form:
     assert SUBMIT is not None
     return SUBMIT
+
+
+def test_another_schema_has_a_statement_of_its_own(database_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was prepared for the schema before would go on writing there."""
+    with connect(database_dsn) as conn:
+        one = Database(database_dsn, max_size=1)
+        one.put(form(), ("first", "{}"))
+        monkeypatch.setenv("AGENTOS_SCHEMA", "second_pool")
+        migrate(conn)
+        one.put(form(), ("second", "{}"))
+        assert conn.execute("SELECT task_id FROM agentos.task_records").fetchall() == [("first",)]
+        assert conn.execute("SELECT task_id FROM second_pool.task_records").fetchall() == [("second",)]
+        one.close()
 
 
 def test_it_writes_what_the_call_writes(db: Database) -> None:

@@ -15,7 +15,7 @@ from agentos.testing.clock import Clock
 
 DEAD = 6_000
 LONG = 2_000
-"""What pick_ready calls a long walk."""
+"""What pick_ready calls a long walk, of one lane."""
 LATER_S = 55.0
 """By then every floor's full look is due."""
 

@@ -315,15 +315,20 @@ def test_a_round_that_leaves_something_is_found(runner: Driver, clock: Clock) ->
     assert {f.finding for f in runner.run(timeline.findings())} >= {"retention_behind"}
 
 
-def test_a_retry_and_a_retirement_at_once_are_one_after_the_other(runner: Driver, conn: Conn, clock: Clock) -> None:
-    """Whoever is first: the other one finds a task that has gone, or one that lives."""
+def failed_long_ago(runner: Driver, clock: Clock, *task_ids: str) -> datetime:
+    """These tasks have failed 31 days ago; returns what was 30 days ago."""
     worker = engine.register(runner)
-    for n in range(2):
-        engine.submit(runner, f"task-{n}")
+    for task_id in task_ids:
+        engine.submit(runner, task_id)
         (item,) = worker.claim()
         runner.run(items.fail(worker.fence(item), engine.ERROR, terminal=True))
     pass_days(runner, clock, 31)
-    before = runner.run(calls.database_time()) - timedelta(days=30)
+    return runner.run(calls.database_time()) - timedelta(days=30)
+
+
+def test_a_retry_and_a_retirement_at_once_are_one_after_the_other(runner: Driver, conn: Conn, clock: Clock) -> None:
+    """Whoever is first: the other one finds a task that has gone, or one that lives."""
+    before = failed_long_ago(runner, clock, "task-0", "task-1")
     retrying, retiring = runner.session(), runner.session()
     retrying.begin()
     retrying.run(tasks.retry_task("task-0"))
@@ -343,12 +348,7 @@ def test_a_task_that_lives_again_before_its_head_is_locked_is_not_retired(
     runner: Driver, conn: Conn, clock: Clock
 ) -> None:
     """It had ended when it was looked for, and what was seen then decides nothing."""
-    worker = engine.register(runner)
-    engine.submit(runner)
-    (item,) = worker.claim()
-    runner.run(items.fail(worker.fence(item), engine.ERROR, terminal=True))
-    pass_days(runner, clock, 31)
-    before = runner.run(calls.database_time()) - timedelta(days=30)
+    before = failed_long_ago(runner, clock, "task-1")
     retrying, retiring = runner.session(), runner.session()
     retrying.begin()
     retrying.execute("INSERT INTO agentos.task_heads (task_id) VALUES ('task-1')")

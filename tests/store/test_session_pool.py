@@ -36,6 +36,18 @@ def test_the_connection_that_came_back_last_goes_out_first(pool: SessionPool) ->
     assert pool.take() is second
 
 
+def test_one_that_comes_back_while_the_pool_closes_is_closed(pool: SessionPool) -> None:
+    class ClosedMeanwhile(list[tuple[Session, float]]):
+        def append(self, each: tuple[Session, float]) -> None:
+            pool.close()
+            super().append(each)
+
+    conn = pool.take()
+    pool._free = ClosedMeanwhile()
+    pool.give(conn)
+    assert conn.closed
+
+
 def test_there_are_never_more_than_so_many_and_who_waits_gets_the_next(pool: SessionPool) -> None:
     first, _ = pool.take(), pool.take()
     with ThreadPoolExecutor(1) as thread:

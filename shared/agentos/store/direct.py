@@ -157,13 +157,14 @@ def _asked(conn: Session, sql: LiteralString, arguments: Texts) -> pq.abc.PGresu
 
 
 def _name(conn: Session, sql: LiteralString) -> bytes:
-    """Of the prepared statement."""
-    if (known := conn.prepared.get(sql)) is not None:
+    """Of the prepared statement: another one in another schema."""
+    text = in_schema(sql)
+    if (known := conn.prepared.get(text)) is not None:
         return known
     name = b"agentos_%d" % next(_numbers)
-    conn.pgconn.send_prepare(name, in_schema(sql).encode())
+    conn.pgconn.send_prepare(name, text.encode())
     _check(_reply(conn))
-    conn.prepared[sql] = name
+    conn.prepared[text] = name
     return name
 
 

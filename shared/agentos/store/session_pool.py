@@ -63,10 +63,12 @@ class SessionPool:
         if not idle or self._reset is not None:
             idle = self._cleaned(conn)
         now = time.monotonic()
-        if not idle or self.closed or now > conn.born + LIFETIME_S:
+        if not idle or now > conn.born + LIFETIME_S:
             self._forget(conn)
             return
         self._free.append((conn, now))
+        if self.closed:  # looked at behind it: another thread that closes the pool meanwhile may not have seen this one
+            self.close()
         if self._waiting:
             with self._changed:
                 self._changed.notify()

@@ -70,12 +70,12 @@ def bind(kind: str, function: Callable[..., Any], payload: Any) -> dict[str, Any
 
 
 def check(kind: str, function: Callable[..., Any], payload: dict[str, Any]) -> None:
-    """`bind` for who submits, and needs no arguments. Written out: each frame is a microsecond of a submit.
+    """`bind` for who submits, and needs no arguments: without a frame for each of them, a microsecond of a submit.
 
     Raises InvalidArguments: as `bind`.
     """
     parameters = _parameters(function)
-    if not (parameters.plain and parameters.required <= payload.keys() <= parameters.known):
+    if not parameters.fit(payload):
         _bind_all(kind, function, parameters, payload)
     for name, validator in parameters.validators.items():
         if name in payload:
