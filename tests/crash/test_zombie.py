@@ -2,9 +2,10 @@
 
 import json
 import signal
+import time
 
 from tests.coordinator.daemon import Daemon, until
-from tests.worker.pool import Pool, Sweeping
+from tests.worker.pool import TTL_S, Pool, Sweeping
 
 DEEDS = ("checkpoint", "tool", "llm", "complete")
 
@@ -47,3 +48,15 @@ def test_a_worker_that_was_stopped_past_its_ttl_starts_over_under_a_new_id(pool:
     assert handle.result(20) == "told"  # in a process of its own
     assert pool.counters(handle) == (2, 0, 1)
     assert "must run alone" in (zombie.said("must run alone") or "")
+
+
+def test_a_handler_that_was_stopped_with_its_process_did_not_block_the_loop(pool: Pool) -> None:
+    zombie = pool.worker()
+    handle = pool.submit("chew")
+    pool.until_effect("chewing")
+    zombie.signal(signal.SIGSTOP)
+    time.sleep(TTL_S * 1.2)  # what is tested is that so long has passed
+    zombie.signal(signal.SIGCONT)
+    handle.cancel()  # nobody took its lease meanwhile
+    assert pool.until_effect("stopped") == "stopped CancelledError"
+    assert zombie.said("interrupting the handler") is None

@@ -139,6 +139,20 @@ async def wait(ctx: TaskContext, name: str = "go") -> str:
     return "told"
 
 
+@app.task("chew")
+async def chew(ctx: TaskContext) -> None:
+    """Works in steps of some 50 ms, each of which keeps the event loop from running."""
+    effect("chewing")
+    try:
+        while True:
+            for _ in range(2_000_000):
+                pass
+            await asyncio.sleep(0)
+    except BaseException as exc:
+        effect("stopped", type(exc).__name__)
+        raise
+
+
 @app.task("numbered")
 async def numbered(ctx: TaskContext, n: int, wait_from: int = 1_000_000, block_at: int = -1) -> int:
     """Short; from `wait_from` on it waits to be told, at `block_at` it keeps the event loop from running until then."""

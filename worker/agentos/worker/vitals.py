@@ -28,12 +28,16 @@ class Vitals:
     """Ticks on the event loop; a beat's thread reads how long ago. A handler that blocks the loop longer than `limit_s`
     is interrupted where it stands, by a signal whose handler raises in the main thread. Long before, what waits
     `behind` it is given back.
+
+    Two looks must find the same tick too old: after the first one of a process that was itself stopped (SIGSTOP, a
+    suspended host), the loop has had no time to tick, and whatever handler it stood in is not to blame.
     """
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._ticked = self._turned = monotonic()
-        self._interrupted_at = 0.0
+        self._too_old: float | None = None
+        self._blocked = False
         self._stop = threading.Event()
         self.heartbeat: Heartbeat | None = None
         self.behind: Behind | None = None
@@ -86,7 +90,8 @@ class Vitals:
     def _watch(self, main: int) -> None:
         while not self._stop.wait(min(self._limit_s / 4, LOOK_S)):
             stands_s = self.loop_age_s
-            if stands_s > self._limit_s:
+            self._blocked = self._is_blocked()
+            if self._blocked:
                 log.error("the event loop is blocked; interrupting the handler", lag_s=round(stands_s, 1))
                 signal.pthread_kill(main, signal.SIGUSR1)
             elif self.behind is not None and stands_s > PATIENCE_S and self.behind.waits:
@@ -94,14 +99,21 @@ class Vitals:
             if self.behind is not None:
                 self.behind.give_back()
 
+    def _is_blocked(self) -> bool:
+        """Whether this look and the one before it found the same tick, too long ago."""
+        ticked = self._ticked
+        again = self._too_old == ticked
+        self._too_old = ticked if monotonic() - ticked > self._limit_s else None
+        return again and self._too_old is not None
+
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         """Does something only if the main thread stands under a lease, in a handler or a task it made; anywhere else it
-        would break the loop itself. Raises there after `limit_s`.
+        would break the loop itself. Raises there when the loop is blocked.
         """
         stands_s = self.loop_age_s
         if current_lease.get() is None:
             return
-        if stands_s > self._limit_s:
+        if self._blocked and stands_s > self._limit_s:  # it may have run between the look and the signal
             self._ticked = monotonic()
             raise LoopBlocked(
                 f"the handler blocked the event loop for {stands_s:.1f} s; await what takes long, or make it a plain "
