@@ -1,5 +1,6 @@
 """Wake-ups: the first after a pause is on its way before the submit returns, the others are collected, none is lost."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,8 +73,12 @@ def test_a_wake_up_on_a_connection_that_broke_is_not_the_end_of_them(
 def test_a_queue_of_any_name_is_told_of(database_dsn: str, conn: "psycopg.Connection[object]") -> None:
     db = Database(database_dsn, max_size=1)
     conn.execute("LISTEN agentos_wake")
+    assert db.send(workers.wake_one("nobody")) is None  # it never connects
+    db.run(workers.wake([]))
     for name in ('a "quoted", {braced} \\ one', "ünïcode", "it's"):
-        db.send(workers.wake_one(name)).wait()
+        sent = db.send(workers.wake_one(name))
+        assert sent is not None
+        sent.wait()
         assert heard(conn, 1) == [name]
     db.close()
 
@@ -110,6 +115,51 @@ def test_of_submits_in_a_row_some_carry_their_wake_up_and_none_goes_without(
         if n % 20 == 0:
             time.sleep(PAUSE_S * 1.5)
     assert sorted(heard(conn, 60)) == sorted(f"queue-{n}" for n in range(60))
+    db.close()
+
+
+async def test_awaited_submits_carry_their_wake_ups_and_none_goes_without(
+    waker: Waker, database_dsn: str, conn: psycopg.Connection[object]
+) -> None:
+    db = Database(database_dsn)
+    conn.execute("LISTEN agentos_wake")
+    for n in range(60):
+        await waker.aput(db, submit(f"queue-{n}"), (f"task-{n}", "{}"), f"queue-{n}")
+        if n % 20 == 0:
+            await asyncio.sleep(PAUSE_S * 1.5)
+    assert sorted(heard(conn, 60)) == sorted(f"queue-{n}" for n in range(60))
+    db.close()
+
+
+async def test_the_first_after_a_pause_goes_along_with_an_awaited_submit(
+    waker: Waker, database_dsn: str, conn: psycopg.Connection[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = Database(database_dsn)
+    conn.execute("LISTEN agentos_wake")
+    monkeypatch.setattr(Waker, "_notify", lambda *_: pytest.fail("left to the thread"))
+    monkeypatch.setattr(Waker, "_sent", lambda *_: pytest.fail("sent behind it"))
+    for name in ("one", "two"):
+        await waker.aput(db, submit(name), (f"task-{name}", "{}"), name)
+        assert heard(conn, 1) == [name]
+        await asyncio.sleep(PAUSE_S * 3)
+    db.close()
+
+
+async def test_an_awaited_submit_that_is_cancelled_lets_the_next_wake_up_go(
+    waker: Waker, database_dsn: str, conn: psycopg.Connection[object]
+) -> None:
+    db = Database(database_dsn)
+    conn.execute("LISTEN agentos_wake")
+    await waker.aput(db, submit("queue"), ("task-0", "{}"), "queue")
+    assert heard(conn, 1) == ["queue"]
+    await asyncio.sleep(PAUSE_S * 3)
+    with psycopg.connect(database_dsn) as other:
+        other.execute("LOCK TABLE agentos.task_records")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(PAUSE_S * 2):
+                await waker.aput(db, submit("queue"), ("task-1", "{}"), "queue")
+    await waker.aput(db, submit("another"), ("task-2", "{}"), "another")
+    assert "another" in heard(conn, 2)
     db.close()
 
 

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from agentos.core.logs import get_logger
 from agentos.store.calls import workers
 from agentos.store.connect import Database
-from agentos.store.direct import Form
+from agentos.store.direct import Form, Sent
 from agentos.store.errors import AgentOSError
 
 log = get_logger(__name__)
@@ -40,7 +40,6 @@ class Waker:
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         """Held from a wake-up to the end of the pause after it. Who sent one at once leaves it to the thread."""
-        self._connected = False
 
     def add(self, name: str) -> None:
         """Remember `name` for the next `flush`."""
@@ -61,16 +60,34 @@ class Waker:
         """`Database.put` of what makes something ready in the queue `name`, and a wake-up: in the same message, when
         none went out lately. The server's process is awake then; one that had slept took 0.3 ms longer.
         """
-        if not (self._at_once and self._sending.acquire(blocking=False)):
+        if not self._may_go_along():
             db.put(form, texts)
             self.wake(name)
             return
         try:
-            db.put(form, texts, (_WAKE.sql, _WAKE.filled((name,))))
+            db.put(form, texts, _word(name))
         finally:
-            self._replies.put(_nothing_to_read)
-            self._queues.put(None)
-            self._start()
+            self._went_along()
+
+    async def aput(self, db: Database, form: Form, texts: Sequence[str], name: str) -> None:
+        """`put`, awaited."""
+        if not self._may_go_along():
+            await db.aput(form, texts)
+            self.wake(name)
+            return
+        try:
+            await db.aput(form, texts, _word(name))
+        finally:
+            self._went_along()
+
+    def _may_go_along(self) -> bool:
+        """Whether a wake-up may go along with a submit; then `_went_along` must follow."""
+        return self._at_once and self._sending.acquire(blocking=False)
+
+    def _went_along(self) -> None:
+        self._replies.put(_nothing_to_read)
+        self._queues.put(None)
+        self._start()
 
     def _start(self) -> None:
         with self._lock:
@@ -86,15 +103,16 @@ class Waker:
 
     def _sent(self, name: str) -> bool:
         """Whether it is on its way."""
-        if not self._connected or not self._sending.acquire(blocking=False):
+        if not self._at_once or not self._sending.acquire(blocking=False):
             return False
         try:
-            self._replies.put(self._db.send(workers.wake_one(name)).wait)
+            reply = self._db.send(workers.wake_one(name))
         except AgentOSError as exc:
             self._replies.put(None)
             self._lost(exc)
             return False
-        return True
+        self._replies.put(None if reply is None else reply.wait)
+        return reply is not None
 
     def _pending(self) -> set[str]:
         names = set()
@@ -147,12 +165,13 @@ class Waker:
             self._db.run(workers.wake(sorted(names)))
         except AgentOSError as exc:
             self._lost(exc)
-        else:
-            self._connected = self._at_once
 
     def _lost(self, exc: AgentOSError) -> None:
-        self._connected = False
         log.debug("wake-up not sent; the workers' poll finds the work", error=str(exc).splitlines()[0])
+
+
+def _word(name: str) -> Sent:
+    return _WAKE.sql, _WAKE.filled((name,))
 
 
 def _nothing_to_read() -> None:

@@ -7,6 +7,7 @@ itself; a DSN is checked and refused when its schema is missing, half migrated o
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import psycopg
 from agentos.store import login, pooler, transport
 from agentos.store.direct import Form, Sent, Session, put, put_two
 from agentos.store.errors import DatabaseUnavailable
+from agentos.store.loops import LoopPools
 from agentos.store.migrate import check_schema, migrate
 from agentos.store.pool import Pool
 from agentos.store.run import Call, arun_call, raise_mapped, run_call
@@ -114,6 +116,7 @@ class Database:
         self._pid = os.getpid()
         self._login = login.for_psycopg(dsn)
         self._pool = SessionPool(self._connected, max_size, timeout_s=login.CONNECT_TIMEOUT_S, reset=reset)
+        self._loops = LoopPools(self._patiently, max_size)
         self._beside: Database | None = None
         self._lending: Database | None = None
 
@@ -169,10 +172,26 @@ class Database:
         finally:
             self._pool.give(conn)
 
-    def send(self, call: Call[Any]) -> Reply:
-        """Send a call whose arguments are texts, and do not wait for it; its reply has to be read some time."""
-        conn = self._pool.take()
+    async def aput(self, form: Form, texts: Sequence[str], then: Sent | None = None) -> None:
+        """`put`, awaited, in any loop."""
+        sent = (form.sql, form.filled(texts))
+        pool = await self._loops.pool()
+        conn = await pool.take()
+        try:
+            await conn.put(sent, then)
+        finally:
+            pool.give(conn)
+
+    def send(self, call: Call[Any]) -> Reply | None:
+        """Send a call whose arguments are texts, and do not wait for it; its reply has to be read some time. None: no
+        connection is open and free.
+        """
+        if (conn := self._pool.free()) is None:
+            return None
         return send(conn, call, lambda: self._pool.give(conn))
+
+    def _patiently(self) -> Session:
+        return self._pool.insist(time.monotonic() + login.CONNECT_TIMEOUT_S)
 
     def _connected(self) -> Session:
         conn = Session.connect(self.dsn, **self._login)
@@ -201,6 +220,7 @@ class Database:
         """Close the pool."""
         for other in filter(None, (self._beside, self._lending)):
             other.close()
+        self._loops.terminate()
         self._pool.close()
 
 
@@ -230,7 +250,7 @@ class OnConnection:
         return run_call(self.conn, call)
 
 
-async def _on_asyncpg(pool: Pool, call: Call[T]) -> T:
+async def _on_asyncpg(pool: "Pool[asyncpg.Connection[Any]]", call: Call[T]) -> T:
     conn, answered = await pool.take(), False
     try:
         reply = await arun_call(conn, call)
@@ -248,7 +268,7 @@ async def _on_asyncpg(pool: Pool, call: Call[T]) -> T:
 class AsyncDatabase:
     """Runs calls, awaited, on a small pool of connections: asyncpg's, or psycopg's behind a transaction pooler."""
 
-    def __init__(self, pool: "Pool | psycopg_pool.AsyncConnectionPool[Any]", dsn: str) -> None:
+    def __init__(self, pool: "Pool[asyncpg.Connection[Any]] | psycopg_pool.AsyncConnectionPool[Any]", dsn: str) -> None:
         self.pool = pool
         self.dsn = dsn
         self._lending: asyncpg.Pool[Any] | None = None

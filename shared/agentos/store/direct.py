@@ -2,7 +2,7 @@
 
 After each commit a program wakes with cold caches, and every line of Python is then five times as dear as in a loop. So
 what a call always says is written for the wire once, its statement is prepared once for each connection, and libpq is
-asked by psycopg's own waiting loop, which Ctrl-C interrupts.
+asked by psycopg's own waiting loop, which Ctrl-C interrupts, or by a loop of asyncio (`store/awaited.py`).
 """
 
 import time
@@ -10,17 +10,19 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import generators, pq
 
-from agentos.store.errors import AgentOSError
 from agentos.store.run import Call, raise_mapped
 from agentos.store.schema import in_schema
 
 _numbers = count()
 _UNKNOWN_STATEMENT = "26000"
+T = TypeVar("T")
+Asking = Generator[Any, Any, T]
+"""A conversation with the server: yields what it waits for of the socket, is sent what has come about of it."""
 Texts = list[bytes | None]
 Sent = tuple[LiteralString, Texts]
 """A statement and its arguments."""
@@ -85,11 +87,7 @@ def _text(value: object) -> bytes | None:
 def put(conn: Session, sql: LiteralString, arguments: Texts) -> None:
     """Run a call outside any transaction: it is one. Raises as `run_call`."""
     try:
-        result = _asked(conn, sql, arguments)
-        if result.status == pq.ExecStatus.FATAL_ERROR and _forgotten(result):
-            conn.prepared.clear()
-            result = _asked(conn, sql, arguments)
-        _check(result)
+        conn.wait(putting(conn, sql, arguments))
     except psycopg.Error as exc:
         raise_mapped(exc)
 
@@ -98,39 +96,55 @@ def put_two(conn: Session, first: Sent, second: Sent) -> None:
     """`put` the first, and the second behind it in the same message: a transaction of its own, which may come about
     though the first is refused. Raises what the first raises; what the second comes to is not told.
     """
-    if conn.prepare_threshold is None:
-        put(conn, *first)
-        _try(conn, second)
-        return
     try:
-        results = _asked_both(conn, first, second)
-        forgotten = [result.status == pq.ExecStatus.FATAL_ERROR and _forgotten(result) for result in results]
-        if any(forgotten):
-            conn.prepared.clear()
-        if not forgotten[0]:
-            _check(results[0])
+        conn.wait(putting_two(conn, first, second))
     except psycopg.Error as exc:
         raise_mapped(exc)
+
+
+def putting(conn: Session, sql: LiteralString, arguments: Texts) -> Asking[None]:
+    """What `put` does, for whoever waits for the socket in his own way. Raises the driver's errors."""
+    result = yield from _asked(conn, sql, arguments)
+    if result.status == pq.ExecStatus.FATAL_ERROR and _forgotten(result):
+        conn.prepared.clear()
+        result = yield from _asked(conn, sql, arguments)
+    _check(result)
+
+
+def putting_two(conn: Session, first: Sent, second: Sent) -> Asking[None]:
+    """The same of `put_two`."""
+    if conn.prepare_threshold is None:
+        yield from putting(conn, *first)
+        yield from _trying(conn, second)
+        return
+    results = yield from _asked_both(conn, first, second)
+    forgotten = [result.status == pq.ExecStatus.FATAL_ERROR and _forgotten(result) for result in results]
+    if any(forgotten):
+        conn.prepared.clear()
     if forgotten[0]:
-        put(conn, *first)
+        yield from putting(conn, *first)
+    else:
+        _check(results[0])
     if forgotten[1]:
-        _try(conn, second)
+        yield from _trying(conn, second)
 
 
-def _try(conn: Session, sent: Sent) -> None:
-    with suppress(AgentOSError):
-        put(conn, *sent)
+def _trying(conn: Session, sent: Sent) -> Asking[None]:
+    with suppress(psycopg.Error):
+        yield from putting(conn, *sent)
 
 
-def _asked_both(conn: Session, *calls: Sent) -> list[pq.abc.PGresult]:
+def _asked_both(conn: Session, *calls: Sent) -> Asking[list[pq.abc.PGresult]]:
     pgconn = conn.pgconn
-    named = [(_name(conn, sql), arguments) for sql, arguments in calls]
+    named = []
+    for sql, arguments in calls:
+        named.append(((yield from _name(conn, sql)), arguments))
     pgconn.enter_pipeline_mode()
     try:
         for name, arguments in named:
             pgconn.send_query_prepared(name, arguments)
             pgconn.pipeline_sync()
-        results = conn.wait(_replies(pgconn, len(named)))
+        results = yield from _replies(pgconn, len(named))
         pgconn.exit_pipeline_mode()
     except BaseException:  # cut off: nobody knows what comes next from it
         conn.close()
@@ -138,7 +152,7 @@ def _asked_both(conn: Session, *calls: Sent) -> list[pq.abc.PGresult]:
     return results
 
 
-def _replies(pgconn: pq.abc.PGconn, count_of: int) -> Generator[Any, Any, list[pq.abc.PGresult]]:
+def _replies(pgconn: pq.abc.PGconn, count_of: int) -> Asking[list[pq.abc.PGresult]]:
     """That to each call; the one to its sync comes after it."""
     yield from generators.send(pgconn)
     results = []
@@ -148,28 +162,28 @@ def _replies(pgconn: pq.abc.PGconn, count_of: int) -> Generator[Any, Any, list[p
     return results
 
 
-def _asked(conn: Session, sql: LiteralString, arguments: Texts) -> pq.abc.PGresult:
+def _asked(conn: Session, sql: LiteralString, arguments: Texts) -> Asking[pq.abc.PGresult]:
     if conn.prepare_threshold is None:  # behind a pooler, where the next statement may run in another session
         conn.pgconn.send_query_params(in_schema(sql).encode(), arguments)
     else:
-        conn.pgconn.send_query_prepared(_name(conn, sql), arguments)
-    return _reply(conn)
+        conn.pgconn.send_query_prepared((yield from _name(conn, sql)), arguments)
+    return (yield from _reply(conn))
 
 
-def _name(conn: Session, sql: LiteralString) -> bytes:
+def _name(conn: Session, sql: LiteralString) -> Asking[bytes]:
     """Of the prepared statement: another one in another schema."""
     text = in_schema(sql)
     if (known := conn.prepared.get(text)) is not None:
         return known
     name = b"agentos_%d" % next(_numbers)
     conn.pgconn.send_prepare(name, text.encode())
-    _check(_reply(conn))
+    _check((yield from _reply(conn)))
     conn.prepared[text] = name
     return name
 
 
-def _reply(conn: Session) -> pq.abc.PGresult:
-    results: list[pq.abc.PGresult] = conn.wait(generators.execute(conn.pgconn))
+def _reply(conn: Session) -> Asking[pq.abc.PGresult]:
+    results: list[pq.abc.PGresult] = yield from generators.execute(conn.pgconn)
     return results[-1]
 
 

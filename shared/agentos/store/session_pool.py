@@ -49,11 +49,11 @@ class SessionPool:
 
     def take(self) -> Session:
         """One for the caller alone, until `give`. Raises DatabaseUnavailable: if there is none in time."""
-        if (conn := self._pop()) is not None:
+        if (conn := self.free()) is not None:
             return conn
         until = time.monotonic() + self._timeout_s
         while not self._has_room(until):
-            if (conn := self._pop()) is not None:
+            if (conn := self.free()) is not None:
                 return conn
         return self._new(until)
 
@@ -83,7 +83,8 @@ class SessionPool:
         with self._changed:
             self._changed.notify_all()
 
-    def _pop(self) -> Session | None:
+    def free(self) -> Session | None:
+        """`take`, if there is one that nobody has."""
         while self._free and not self.closed:
             with suppress(IndexError):  # another thread was quicker
                 conn, _ = self._free.pop()
@@ -114,15 +115,17 @@ class SessionPool:
 
     def _new(self, until: float) -> Session:
         try:
-            conn = self._insist(until)
+            conn = self.insist(until)
         except BaseException:
             self._forget(None)
             raise
         self._watch()
         return conn
 
-    def _insist(self, until: float) -> Session:
-        """Tried again and again: a server that restarts, or takes over, is back soon."""
+    def insist(self, until: float) -> Session:
+        """A connection beside those of the pool. Tried again and again: a server that restarts, or takes over, is back
+        soon. Raises DatabaseUnavailable: if it is not by then.
+        """
         pause = FIRST_RETRY_S
         while True:
             try:

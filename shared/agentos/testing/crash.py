@@ -25,6 +25,7 @@ from asyncpg.transaction import Transaction
 
 import agentos.store.calls
 from agentos.store import direct, run
+from agentos.store.awaited import Watched
 from agentos.store.errors import AgentOSError, InvalidInput
 from agentos.store.schema import in_schema
 
@@ -123,6 +124,7 @@ class Saboteur:
             for name in ("arun_call", "run_call", "put", "put_two"):
                 if (really := getattr(module, name, None)) in replaced:
                     setattr(module, name, replaced[really])
+        Watched.put = self._watching(Watched.put)  # type: ignore[method-assign]
         commit = "_Transaction__commit"  # what leaving the block of an asyncpg transaction does
         setattr(Transaction, commit, self._committing(getattr(Transaction, commit)))
         psycopg.Transaction.__exit__ = self._leaving(psycopg.Transaction.__exit__)  # type: ignore[method-assign]
@@ -188,6 +190,20 @@ class Saboteur:
             text = sent[0] if isinstance(sent[0], str) else sent[0][0]
             here = self._is_here(_FUNCTION.findall(text))
             return self._dying(really, conn, *sent) if here else really(conn, *sent)
+
+        return put_it
+
+    def _watching(self, really: Callable[..., Any]) -> Callable[..., Any]:
+        """The same where it is awaited."""
+
+        async def put_it(watched: Any, *sent: Any) -> Any:
+            if not self._is_here(_FUNCTION.findall(sent[0][0])):
+                return await really(watched, *sent)
+            if self.point.when == "before":
+                self._die()
+            sending = asyncio.ensure_future(really(watched, *sent))
+            await (asyncio.sleep(SENT_S) if self.point.when == "during" else sending)
+            return self._die()
 
         return put_it
 

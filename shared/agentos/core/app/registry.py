@@ -245,13 +245,17 @@ class App:
     ) -> AsyncSubmittedTask:  # fmt: skip
         """`submit`, awaited. `conn`: an asyncpg connection, or a psycopg.AsyncConnection, that is in a transaction.
 
-        After the commit `await handle.wake()` tells the workers, or they find it at their next poll. Without `conn`,
-        one that is cancelled while it waits may have made the task: pass a `task_id` to know which.
+        After the commit `await handle.wake()` tells the workers, or they find it at their next poll. Without `conn` it
+        is written on connections of the running loop, and tells the workers itself; one that is cancelled while it
+        waits may have made the task: pass a `task_id` to know which.
         """
-        if conn is None:
-            made = await asyncio.to_thread(self.submit, kind, payload, **options)
-            return AsyncSubmittedTask(made.task_id, made.db, made.created, made.queue)
-        return (await self._aput(one_task(self._handler(kind), kind, payload, **options).submission(), conn))[0]
+        asked = one_task(self._handler(kind), kind, payload, **options)
+        form = asked.plain if conn is None else None
+        if form is None:
+            return (await self._aput(asked.submission(), conn))[0]
+        db = await self._adatabase()
+        await self._waker.aput(db, form, asked.texts, asked.shape.queue)
+        return AsyncSubmittedTask(asked.task_id, db, queue=asked.shape.queue)
 
     def submit_many(  # noqa: PLR0913  each by its name
         self, kind: str, payloads: Iterable[Mapping[str, Any]], *, task_ids: Sequence[str] | None = None,
@@ -354,13 +358,18 @@ class App:
             made = await asyncio.to_thread(self._put, asked, None)
             return [AsyncSubmittedTask(each.task_id, each.db, each.created, each.queue) for each in made]
         runner = joined(conn)
-        db = await asyncio.to_thread(self._database)
+        db = await self._adatabase()
         with traced(asked) as sent:
             former = await awrite_on(runner, db, sent, self._lanes)
         if former is not None:
             _refuse_duplicate(asked, former)
             return [AsyncSubmittedTask(former, db, created=False, queue=asked.queue)]
         return [AsyncSubmittedTask(task_id, db, queue=asked.queue) for task_id in asked.task_ids]
+
+    async def _adatabase(self) -> Database:
+        """`_database`, in a thread where it has to be looked for."""
+        found = self._found
+        return found if found is not None and found.usable else await asyncio.to_thread(self._database)
 
     def _database(self) -> Database:
         """Found once: to read the settings and look for the server takes several times as long as a commit."""
