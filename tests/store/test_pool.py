@@ -18,21 +18,21 @@ PID: Call[int] = Call("SELECT pg_backend_pid() AS pid", (), lambda rows: int(row
 
 
 @pytest.fixture
-async def pool(empty_database: str) -> AsyncIterator[Pool]:
+async def pool(empty_database: str) -> AsyncIterator[Pool[Any]]:
     """Of two."""
     made = Pool(lambda: asyncpg.connect(**for_asyncpg(empty_database)), 2)
     yield made
     made.terminate()
 
 
-async def test_the_connection_that_came_back_last_goes_out_first(pool: Pool) -> None:
+async def test_the_connection_that_came_back_last_goes_out_first(pool: Pool[Any]) -> None:
     first, second = await pool.take(), await pool.take()
     pool.give(first)
     pool.give(second)
     assert await pool.take() is second
 
 
-async def test_there_are_never_more_than_so_many_and_who_waits_gets_the_next(pool: Pool) -> None:
+async def test_there_are_never_more_than_so_many_and_who_waits_gets_the_next(pool: Pool[Any]) -> None:
     first, _ = await pool.take(), await pool.take()
     waiting = asyncio.create_task(pool.take())
     await asyncio.sleep(0)
@@ -41,7 +41,7 @@ async def test_there_are_never_more_than_so_many_and_who_waits_gets_the_next(poo
     assert await waiting is first
 
 
-async def test_one_that_broke_makes_room_for_a_new_one_also_for_who_waits(pool: Pool) -> None:
+async def test_one_that_broke_makes_room_for_a_new_one_also_for_who_waits(pool: Pool[Any]) -> None:
     first, second = await pool.take(), await pool.take()
     waiting = asyncio.create_task(pool.take())
     await asyncio.sleep(0)
@@ -56,7 +56,7 @@ async def test_one_that_broke_makes_room_for_a_new_one_also_for_who_waits(pool: 
     assert not (await pool.take()).is_closed()
 
 
-async def test_who_stops_waiting_takes_nothing_along(pool: Pool) -> None:
+async def test_who_stops_waiting_takes_nothing_along(pool: Pool[Any]) -> None:
     first, second = await pool.take(), await pool.take()
     waiting = asyncio.create_task(pool.take())
     await asyncio.sleep(0)
