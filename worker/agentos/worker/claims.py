@@ -94,6 +94,7 @@ class Claims:
         from turn to turn, so that neither starves.
         """
         slots, lanes = self._slots, self._lanes
+        slots.fill()
         most = min(room - len(claimed.items), slots.free or max(slots.concurrency // 2, 1))
         asked = lanes.limited.order()
         limited = await self._answered(items.claim_limited(self._worker_id, self._epoch, asked, max(most, 0)))
@@ -120,7 +121,7 @@ class Claims:
             attempt = Attempt(item, self._worker_id, claim_no)
             self._held.add(attempt)
             slots.queue.append(attempt)
-        slots.fill()
+        slots.fill_soon()
 
     async def _answered(self, call: Call[T]) -> T:
         """Only sets `ambiguous`: others do so too while a claim is under way, and its reply says nothing of theirs."""

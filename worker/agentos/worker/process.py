@@ -264,7 +264,8 @@ class Worker:
         self._pace.finished(self._completions.added)
         self._completions.added = 0
         prefetch = self._pace.prefetch
-        if self._slots.queue and not prefetch:  # what runs takes its time
+        if not prefetch:  # what runs takes its time
+            self._slots.fill()
             await self._give_back_queue()
         room = self.options.concurrency + prefetch - (len(self.held) - len(self._completions))
         ahead = self._slots.free + (self._pace.ahead if prefetch else 0)
@@ -287,9 +288,11 @@ class Worker:
     async def _wait_for_change(self, claimed: Claimed) -> None:
         """Until a handler ends, a wake-up comes, or the (jittered) poll interval is over."""
         slots, completions = self._slots, self._completions
-        completions.gathering = len(slots.queue) > LOW
-        if len(claimed.items) >= CLAIM_MOST and (slots.free >= CLAIM_MOST or len(completions) >= FLUSH_ITEMS):
-            return  # the handlers run while the next turn is under way: there is enough for it
+        completions.gathering = slots.left_over > LOW
+        room = slots.free - len(slots.queue)
+        if len(claimed.items) >= CLAIM_MOST and (room >= CLAIM_MOST or len(completions) >= FLUSH_ITEMS):
+            return  # the handlers are started and run while the next turn is under way: there is enough for it
+        slots.fill()
         if slots.starved or (claimed.items and not completions.gathering and self._has_room()):
             await asyncio.sleep(0)  # more is likely there: only let the handlers run
             return

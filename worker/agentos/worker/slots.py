@@ -26,6 +26,7 @@ class Slots:
         self.begun = 0
         self.concurrency = concurrency
         self._run = run
+        self._soon = False
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
 
@@ -33,6 +34,11 @@ class Slots:
     def free(self) -> int:
         """Slots that nothing runs in."""
         return self.concurrency - self.busy
+
+    @property
+    def left_over(self) -> int:
+        """How many of the queue wait for a slot; for the others `fill` has one."""
+        return max(len(self.queue) - self.free, 0)
 
     @property
     def starved(self) -> bool:
@@ -59,6 +65,16 @@ class Slots:
                 return
             self.busy += 1
             attempt.task = asyncio.Task(self._run(attempt), loop=self._loop, context=self._context.copy())
+
+    def fill_soon(self) -> None:
+        """`fill`, behind what the caller does before it next waits: the server need not stand still meanwhile."""
+        if not self._soon:
+            self._soon = True
+            self._loop.call_soon(self._fill_now)
+
+    def _fill_now(self) -> None:
+        self._soon = False
+        self.fill()
 
     def freed(self) -> None:
         """An attempt has left its slot."""
