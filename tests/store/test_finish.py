@@ -46,6 +46,23 @@ def test_results_stay_with_their_items_whatever_the_order(runner: Driver) -> Non
         assert runner.run(tasks.task_progress(f"task-{n}")).result == f"task-{n}"
 
 
+@pytest.mark.parametrize("turned", [1, 3, 9])
+def test_whoever_gives_the_items_out_of_order_completes_them_all_the_same(runner: Driver, turned: int) -> None:
+    for n in range(10):
+        engine.submit(runner, f"task-{n}")
+    worker = engine.register(runner)
+    held = worker.claim(10)
+    lost = held[4]
+    runner.run(items.release(worker.worker_id, [(lost.item_id, lost.token)]))
+    order = [*held[turned:], *reversed(held[:turned]), held[6]]
+    call = items.complete(worker.worker_id, [])
+    given = ([i.item_id for i in order], [i.token for i in order], [f'"{i.task_id}"' for i in order])
+    assert runner.run(call._replace(args=(worker.worker_id, *given))) == {lost.item_id}
+    for item in held:
+        found = runner.run(tasks.task_progress(item.task_id))
+        assert found.result == (None if item is lost else item.task_id)
+
+
 def test_a_pair_given_twice_or_beside_a_stale_one_ends_the_item_once_with_its_own_result(runner: Driver) -> None:
     engine.submit(runner)
     worker = engine.register(runner)

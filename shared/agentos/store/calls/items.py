@@ -141,9 +141,7 @@ def turn(
         (
             worker_id,
             epoch,
-            [i for i, _, _ in done],
-            [t for _, t, _ in done],
-            [seal(r) for _, _, r in done],
+            *_columns(done),
             list(lanes),
             limit,
             list(solo),
@@ -185,9 +183,15 @@ def complete(worker_id: int, items: Sequence[tuple[int, UUID, str]]) -> Call[fro
     """Complete many items in one commit: (item_id, token, result as JSON text). Returns the ids fenced off."""
     return Call(
         "SELECT agentos.complete($1::bigint, $2::bigint[], $3::uuid[], $4::text[]) AS fenced",
-        (worker_id, [i for i, _, _ in items], [t for _, t, _ in items], [seal(r) for _, _, r in items]),
+        (worker_id, *_columns(items)),
         lambda rows: frozenset(rows[0]["fenced"]),
     )
+
+
+def _columns(done: Sequence[tuple[int, UUID, str]]) -> tuple[list[int], list[UUID], list[str]]:
+    """In the order of the items: each lease finds its place among them by bisection."""
+    ordered = sorted(done)
+    return [i for i, _, _ in ordered], [t for _, t, _ in ordered], [seal(r) for _, _, r in ordered]
 
 
 def ended_by(items: Sequence[tuple[int, UUID]]) -> Call[frozenset[int]]:
