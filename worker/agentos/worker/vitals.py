@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -29,15 +30,16 @@ class Vitals:
     is interrupted where it stands, by a signal whose handler raises in the main thread. Long before, what waits
     `behind` it is given back.
 
-    Two looks must find the same tick too old: after the first one of a process that was itself stopped (SIGSTOP, a
-    suspended host), the loop has had no time to tick, and whatever handler it stood in is not to blame.
+    How long a handler blocks it is counted look by look: time in which the whole process stood still (SIGSTOP, a suspended
+    host) counts for little, as whatever handler it stood in is not to blame.
     """
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._ticked = self._turned = monotonic()
-        self._too_old: float | None = None
-        self._blocked = False
+        self._seen = self._ticked
+        self._looked_at, self._used_s = monotonic(), time.process_time()
+        self._stood_s = 0.0
         self._stop = threading.Event()
         self.heartbeat: Heartbeat | None = None
         self.behind: Behind | None = None
@@ -90,8 +92,8 @@ class Vitals:
     def _watch(self, main: int) -> None:
         while not self._stop.wait(min(self._limit_s / 4, LOOK_S)):
             stands_s = self.loop_age_s
-            self._blocked = self._is_blocked()
-            if self._blocked:
+            self._count()
+            if self._stood_s > self._limit_s:
                 log.error("the event loop is blocked; interrupting the handler", lag_s=round(stands_s, 1))
                 signal.pthread_kill(main, signal.SIGUSR1)
             elif self.behind is not None and stands_s > PATIENCE_S and self.behind.waits:
@@ -99,12 +101,18 @@ class Vitals:
             if self.behind is not None:
                 self.behind.give_back()
 
-    def _is_blocked(self) -> bool:
-        """Whether this look and the one before it found the same tick, too long ago."""
-        ticked = self._ticked
-        again = self._too_old == ticked
-        self._too_old = ticked if monotonic() - ticked > self._limit_s else None
-        return again and self._too_old is not None
+    def _count(self) -> None:
+        """How long the loop has stood still by what looks have seen of it. A look that came late, while the process did
+        nothing, saw only that.
+        """
+        ticked, now, used_s = self._ticked, monotonic(), time.process_time()
+        since_s, worked_s = now - self._looked_at, used_s - self._used_s
+        seen_s = since_s if worked_s > since_s / 2 else min(since_s, 2 * LOOK_S)
+        self._looked_at, self._used_s = now, used_s
+        if self._seen != ticked:
+            self._seen, self._stood_s = ticked, min(now - ticked, seen_s)
+        else:
+            self._stood_s += seen_s
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         """Does something only if the main thread stands under a lease, in a handler or a task it made; anywhere else it
@@ -113,7 +121,7 @@ class Vitals:
         stands_s = self.loop_age_s
         if current_lease.get() is None:
             return
-        if self._blocked and stands_s > self._limit_s:  # it may have run between the look and the signal
+        if self._stood_s > self._limit_s < stands_s:  # it may have run between the look and the signal
             self._ticked = monotonic()
             raise LoopBlocked(
                 f"the handler blocked the event loop for {stands_s:.1f} s; await what takes long, or make it a plain "
