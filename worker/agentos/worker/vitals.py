@@ -30,8 +30,8 @@ class Vitals:
     is interrupted where it stands, by a signal whose handler raises in the main thread. Long before, what waits
     `behind` it is given back.
 
-    How long a handler blocks it is counted look by look: time in which the whole process stood still (SIGSTOP, a suspended
-    host) counts for little, as whatever handler it stood in is not to blame.
+    How long a handler blocks it is counted look by look: time in which the whole process stood still (SIGSTOP, a
+    suspended host) counts for little, as whatever handler it stood in is not to blame.
     """
 
     def __init__(self, limit_s: float) -> None:
