@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from agentos.store.calls.items import Fence
+from agentos.store.calls.items import ClaimedItem, Fence
 
 
 class Lease(NamedTuple):
@@ -23,6 +23,11 @@ class Lease(NamedTuple):
     attempt: int
     queue: str = ""
     kind: str = ""
+
+    @staticmethod
+    def of(item: ClaimedItem, worker_id: int) -> "Lease":
+        """That of a claimed item."""
+        return tuple.__new__(Lease, (item.fence(worker_id), item.task_id, item.attempt, item.queue, item.kind))
 
 
 current_lease: ContextVar[Lease | None] = ContextVar("agentos_lease", default=None)

@@ -88,8 +88,7 @@ class ItemScope:
         self._verify = verify
         self._before_effect = before_effect
         self._on_change = on_change
-        self._tools = {"bash": bash, **(tools or {})}
-        self._seen: defaultdict[tuple[int, str, str], int] = defaultdict(int)
+        self._tools = {"bash": bash} if tools is None else tools
         self.joined: OpenTransaction | None = None
         """A transaction of the caller's own that holds this item's lease row until he ends it."""
 
@@ -109,6 +108,10 @@ class ItemScope:
     def requests(self) -> RequestStore:
         """What it has stored of its model requests."""
         return RequestStore()
+
+    @functools.cached_property
+    def _seen(self) -> defaultdict[tuple[int, str, str], int]:
+        return defaultdict(int)
 
     @functools.cached_property
     def _stored_parts(self) -> set[str]:

@@ -48,6 +48,11 @@ class Telling:
             self._armed = True
         self._loop.call_soon_threadsafe(self._arm)
 
+    @property
+    def waits(self) -> bool:
+        """Whether something is to be written."""
+        return bool(self._told)
+
     async def flush_of(self, fence: Fence) -> None:
         """Write what there is if something of this item is among it: its lease is about to end."""
         if self._told and any(each.fence == fence for each in self._told):

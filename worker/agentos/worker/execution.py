@@ -1,7 +1,6 @@
 """One attempt at one item, from its claim to what is written about its end."""
 
 import asyncio
-import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -59,6 +58,10 @@ AWAY_S = 0.5
 """An item that ends with "the database is away" is given back uncharged, after this pause: it may be said for ever."""
 
 
+UNREADABLE = (InvalidValue, ContentSealed)
+"""What stands in place of a payload."""
+
+
 class HandedBack(BaseException):
     """Raised in a handler after a checkpoint while the worker drains: the work is saved, another host goes on."""
 
@@ -107,9 +110,9 @@ class Execution:
             raise asyncio.CancelledError
         if item.cancelled:
             raise TaskCancelled("the task was cancelled before it ran")
-        if isinstance(item.payload, InvalidValue | ContentSealed):
+        if isinstance(item.payload, UNREADABLE):
             raise item.payload
-        lease = Lease(item.fence(attempt.worker_id), item.task_id, item.attempt, item.queue, item.kind)
+        lease = Lease.of(item, attempt.worker_id)
         if (attempt.take_pause() or item.paused) and await self._db.run(items.park_paused(lease.fence)):
             raise Parked
         handler = self.handler(item.kind)
@@ -147,14 +150,17 @@ class Execution:
                 attempt.span.mark(resumed_from=scope.resumed_from)
         if self._model is None:
             self._model = configured_completion(self._options.settings)
-        context = TaskContext(scope, self._db, self, *self._model, self._telling)
+        model, complete = self._model
+        context = TaskContext(scope, self._db, self, model, complete, self._telling)
         context.take_pause = attempt.take_pause
-        context.leave = functools.partial(_end_later, attempt)
+        context.leave = attempt.end_later
+        context.enter(attempt.task)
         attempt.entered = True
         try:
-            return await run_handler(self._options.app, scope, context, self._db, process)
+            return await run_handler(handler, scope, context, self._db, process)
         finally:
-            await self._telling.flush_of(lease.fence)
+            if self._telling.waits:
+                await self._telling.flush_of(lease.fence)
             if context.left:  # whatever a handler made of it: a group, another error, a result
                 raise Parked
 
@@ -263,11 +269,6 @@ def _count(attempt: Attempt, outcome: str, exc: BaseException | None = None) -> 
     if attempt.span is not None:
         attempt.span.end(outcome, exc)
     counts.attempts.observe(monotonic() - attempt.began, attempt.item.kind, outcome)
-
-
-def _end_later(attempt: Attempt, after_s: float) -> None:
-    """Its item is parked: what is left of the handler is told to end."""
-    asyncio.get_running_loop().call_later(after_s, attempt.end, Stop.PARKED)
 
 
 async def _text(result: Any) -> str:

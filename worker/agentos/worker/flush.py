@@ -80,11 +80,10 @@ class Completions:
         if batch:
             counts.completions.observe(now - self._first_at)
         self._first_at = now
-        for attempt, _ in batch:
-            if attempt.item.item_id in fenced:
-                counts.fenced_writes.add()
-                log.warning("completion refused: the lease is lost", item_id=attempt.item.item_id)
-            self._held.remove(attempt)
+        for item_id in fenced:
+            counts.fenced_writes.add()
+            log.warning("completion refused: the lease is lost", item_id=item_id)
+        self._held.remove_all(attempt for attempt, _ in batch)
 
     def batch(self) -> list[Done]:
         """The first of what is pending: of one worker id, and not too much for one message."""

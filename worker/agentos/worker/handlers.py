@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from agentos.core.app import App, BlockingContext, TaskContext
+from agentos.core.app import BlockingContext, Handler, TaskContext
 from agentos.core.app.arguments import bind
 from agentos.core.kinds import BUILTIN
 from agentos.core.logs import get_logger
@@ -33,33 +33,33 @@ def _gone(handler: "asyncio.Task[Any]") -> None:
 
 
 async def run_handler(
-    app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner, process: HandlerProcess | None
+    handler: Handler | None, scope: ItemScope, context: TaskContext, db: AsyncRunner, process: HandlerProcess | None
 ) -> Any:
     """Run what is registered for the item's kind and return its result. `process`: of a handler that is isolated.
 
     Raises UnknownKind, InvalidArguments: before anything ran. Otherwise whatever the handler raises.
     """
+    item = scope.item
     try:
-        return await _run(app, scope, context, db, process)
+        if handler is None:
+            return await _built_in(item.kind, scope, db)
+        arguments = bind(item.kind, handler.function, item.payload)
+        if process is not None:
+            return await process.run(handler, scope, context)
+        if handler.is_async:
+            return await handler.function(context, **arguments)
+        return await _in_thread(handler, context, arguments)
     except (SystemExit, KeyboardInterrupt) as exc:  # out of a task they would end the whole process
         raise RuntimeError(f"the handler raised {type(exc).__name__}: {exc}") from exc
 
 
-async def _run(
-    app: App, scope: ItemScope, context: TaskContext, db: AsyncRunner, process: HandlerProcess | None
-) -> Any:
-    context.enter()
-    kind = scope.item.kind
-    handler = app.handlers.get(kind)
-    if handler is None:
-        if kind not in BUILTIN:
-            raise UnknownKind(f"this worker has no handler for {kind!r}", hint="start it with --app module:app")
-        return await adrive(db, BUILTIN[kind](scope, scope.item.payload))
-    arguments = bind(kind, handler.function, scope.item.payload)
-    if process is not None:
-        return await process.run(handler, scope, context)
-    if handler.is_async:
-        return await handler.function(context, **arguments)
+async def _built_in(kind: str, scope: ItemScope, db: AsyncRunner) -> Any:
+    if kind not in BUILTIN:
+        raise UnknownKind(f"this worker has no handler for {kind!r}", hint="start it with --app module:app")
+    return await adrive(db, BUILTIN[kind](scope, scope.item.payload))
+
+
+async def _in_thread(handler: Handler, context: TaskContext, arguments: dict[str, Any]) -> Any:
     blocking = BlockingContext(context, asyncio.get_running_loop())
     try:
         return await asyncio.to_thread(_call, handler.function, blocking, arguments)

@@ -2,7 +2,7 @@
 
 import asyncio
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ def _nobody(_attempt: "Attempt") -> None:
     """Not started yet."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Attempt:
     """One claimed item in this process. `stop`: set before its handler is cancelled, tells how it ends.
 
@@ -38,24 +38,28 @@ class Attempt:
     item: ClaimedItem
     worker_id: int
     claim_no: int = 0
-    task: "asyncio.Task[None] | None" = None
-    running: bool = False
-    stop: Stop | None = None
-    timed_out: bool = False
-    abandoned: bool = False
-    in_outage: bool = False
-    entered: bool = False
-    began: float = 0.0
-    span: "AttemptSpan | None" = None
-    paused: bool = False
-    grace_s: float = 2.0
-    unwilling: "Callable[[Attempt], None]" = _nobody
+    task: "asyncio.Task[None] | None" = field(default=None, init=False)
+    running: bool = field(default=False, init=False)
+    stop: Stop | None = field(default=None, init=False)
+    timed_out: bool = field(default=False, init=False)
+    abandoned: bool = field(default=False, init=False)
+    in_outage: bool = field(default=False, init=False)
+    entered: bool = field(default=False, init=False)
+    began: float = field(default=0.0, init=False)
+    span: "AttemptSpan | None" = field(default=None, init=False)
+    paused: bool = field(default=False, init=False)
+    grace_s: float = field(default=2.0, init=False)
+    unwilling: "Callable[[Attempt], None]" = field(default=staticmethod(_nobody), init=False)
 
     def end(self, why: Stop) -> None:
         """Cancel the handler; how its lease ends depends on `why`. The first reason counts."""
         if self.stop is None:
             self.stop = why
             self._cancel()
+
+    def end_later(self, after_s: float) -> None:
+        """Its item is parked: what is left of the handler is told to end."""
+        asyncio.get_running_loop().call_later(after_s, self.end, Stop.PARKED)
 
     def take_pause(self) -> bool:
         """Whether it is to be parked for a pause; asked once for each beat that says so."""
@@ -90,10 +94,17 @@ class Held:
 
     def remove(self, attempt: Attempt) -> None:
         """Its end is durable, or somebody else's; its slot is free."""
-        if self.attempts.get(attempt.item.item_id) is attempt:
-            del self.attempts[attempt.item.item_id]
-            if attempt.claim_no:
-                self.prefetched[attempt.claim_no] -= 1
+        self.remove_all((attempt,))
+
+    def remove_all(self, attempts: Iterable[Attempt]) -> None:
+        """The same for many."""
+        held, prefetched = self.attempts, self.prefetched
+        for attempt in attempts:
+            item_id = attempt.item.item_id
+            if held.get(item_id) is attempt:
+                del held[item_id]
+                if attempt.claim_no:
+                    prefetched[attempt.claim_no] -= 1
         self.changed.set()
 
     def end_all(self, why: Stop) -> None:

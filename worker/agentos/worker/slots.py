@@ -64,7 +64,9 @@ class Slots:
                 queue.appendleft(attempt)
                 return
             self.busy += 1
-            attempt.task = asyncio.Task(self._run(attempt), loop=self._loop, context=self._context.copy())
+            attempt.task = asyncio.Task(
+                self._run(attempt), loop=self._loop, name=attempt.item.kind, context=self._context.copy()
+            )
 
     def fill_soon(self) -> None:
         """`fill`, behind what the caller does before it next waits: the server need not stand still meanwhile."""

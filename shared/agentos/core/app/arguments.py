@@ -65,8 +65,14 @@ def bind(kind: str, function: Callable[..., Any], payload: Any) -> dict[str, Any
     parameters = _parameters(function)
     if not parameters.fit(payload):
         _bind_all(kind, function, parameters, payload)
-    validators = parameters.validators
-    return {name: _checked(kind, name, value, validators.get(name)) for name, value in payload.items()}
+    arguments, validators = dict(payload), parameters.validators
+    for name, validator in validators.items():
+        if name in arguments:
+            try:
+                arguments[name] = validator(arguments[name])
+            except ValidationError as exc:
+                raise _refused(kind, name, exc) from exc
+    return arguments
 
 
 def check(kind: str, function: Callable[..., Any], payload: dict[str, Any]) -> None:
@@ -81,8 +87,8 @@ def check(kind: str, function: Callable[..., Any], payload: dict[str, Any]) -> N
         if name in payload:
             try:
                 validator(payload[name])
-            except ValidationError:
-                _checked(kind, name, payload[name], validator)  # says what is wrong
+            except ValidationError as exc:
+                raise _refused(kind, name, exc) from exc
 
 
 def _bind_all(kind: str, function: Callable[..., Any], parameters: Parameters, payload: dict[str, Any]) -> None:
@@ -94,17 +100,12 @@ def _bind_all(kind: str, function: Callable[..., Any], parameters: Parameters, p
         ) from exc
 
 
-def _checked(kind: str, name: str, value: Any, validator: Callable[[Any], Any] | None) -> Any:
-    if validator is None:
-        return value
-    try:
-        return validator(value)
-    except ValidationError as exc:
-        problem = exc.errors(include_input=False, include_url=False)[0]["msg"]
-        raise InvalidArguments(
-            f"argument {name!r} of {kind!r}: {problem[0].lower()}{problem[1:]}",
-            hint="submit it again with a value of that type",
-        ) from exc
+def _refused(kind: str, name: str, exc: ValidationError) -> InvalidArguments:
+    problem = exc.errors(include_input=False, include_url=False)[0]["msg"]
+    return InvalidArguments(
+        f"argument {name!r} of {kind!r}: {problem[0].lower()}{problem[1:]}",
+        hint="submit it again with a value of that type",
+    )
 
 
 def signature_of(function: Callable[..., Any]) -> str:

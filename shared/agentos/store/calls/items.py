@@ -48,7 +48,7 @@ class ClaimedItem(NamedTuple):
 
     def fence(self, worker_id: int) -> Fence:
         """The proof that `worker_id` holds it."""
-        return Fence(self.item_id, worker_id, self.token)
+        return tuple.__new__(Fence, (self.item_id, worker_id, self.token))  # half a microsecond less than Fence(...)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,13 @@ _PAYLOAD = ClaimedItem._fields.index("payload")
 
 
 def _items(rows: Sequence[Any]) -> tuple[ClaimedItem, ...]:
-    return tuple([_item(list(row.values())) for row in rows if row["item_id"] is not None])
+    return tuple([_item([*row.values()]) for row in rows if row["item_id"] is not None])
 
 
 def _item(values: list[Any]) -> ClaimedItem:
     del values[_FIELDS:]
     values[_PAYLOAD] = _payload(values[_PAYLOAD])
-    return ClaimedItem._make(values)
+    return tuple.__new__(ClaimedItem, values)
 
 
 def _payload(text: str) -> Any:

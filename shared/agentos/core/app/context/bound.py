@@ -84,9 +84,9 @@ class Bound:
         """`ctx.log("message", field=value)`: a log line, and an event of the task."""
         return TaskLog(self._scope.lease.fence, self.attempt, self._telling)
 
-    def enter(self) -> None:
-        """The handler runs in the task that calls this: what it awaits itself is all that it does."""
-        self._main = asyncio.current_task()
+    def enter(self, task: "asyncio.Task[Any] | None" = None) -> None:
+        """The handler runs in this task, else in the one that calls this: what it awaits itself is all that it does."""
+        self._main = asyncio.current_task() if task is None else task
 
     @property
     def left(self) -> bool:
