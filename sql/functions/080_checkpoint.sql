@@ -4,12 +4,12 @@
 -- of the task. p_step names this commit: a writer whose reply was lost commits it again, or looks for it, and it is
 -- there once.
 -- Nearly always a lease is held, its task has a head and the step is new: that takes three statements, and whatever else
--- it is `place_checkpoint` finds out.
+-- it is `place_checkpoint` finds out. That the step is new is found out by storing it: asked for before, it is a fifth more.
 CREATE FUNCTION agentos.commit_checkpoint(
     p_task text, p_item bigint, p_worker bigint, p_token uuid, p_type text, p_snapshot text, p_sha256 text,
     p_evidence text, p_ordinal integer, p_host text, p_workspace text, p_step uuid)
 RETURNS TABLE (sequence_number bigint, created_at timestamptz) LANGUAGE plpgsql AS $$
-DECLARE v_ok boolean := agentos.enter_bounded_fence(); v_seq bigint; v_attempt integer;
+DECLARE v_ok boolean := agentos.enter_bounded_fence(); v_seq bigint; v_attempt integer; v_now timestamptz;
 BEGIN
     IF p_token IS NOT NULL THEN
         SELECT h.attempt INTO v_attempt FROM agentos.lease_held h JOIN agentos.work_items w ON w.item_id = p_item
@@ -17,21 +17,26 @@ BEGIN
            AND (h.expires_at IS NULL OR h.expires_at > agentos.clock()) FOR NO KEY UPDATE OF h;
         IF FOUND THEN
             UPDATE agentos.task_heads t SET last_seq = t.last_seq + 1
-             WHERE t.task_id = p_task AND NOT t.cancel_requested
-               AND NOT EXISTS (SELECT 1 FROM agentos.checkpoints c WHERE c.task_id = p_task AND c.step_id = p_step)
-            RETURNING t.last_seq INTO v_seq;
+             WHERE t.task_id = p_task AND NOT t.cancel_requested RETURNING t.last_seq INTO v_seq;
         END IF;
     END IF;
     IF v_seq IS NULL THEN v_seq := agentos.place_checkpoint(p_task, p_item, p_worker, p_token, p_step); END IF;
-    IF v_seq IS NULL THEN
-        RETURN QUERY SELECT * FROM agentos.committed_step(p_task, p_step);
-    ELSE
-        RETURN QUERY INSERT INTO agentos.checkpoints AS c (task_id, sequence_number, item_id, ordinal, checkpoint_type, step_id,
-                snapshot, snapshot_sha256, evidence, host, workspace, worker_id, attempt, created_at)
-            VALUES (p_task, v_seq, p_item, p_ordinal, p_type, p_step, p_snapshot::json, p_sha256, p_evidence::json, p_host,
-                    p_workspace, p_worker, v_attempt, agentos.clock())
-            RETURNING c.sequence_number, c.created_at;
+    IF v_seq IS NOT NULL THEN
+        v_now := agentos.clock();
+        INSERT INTO agentos.checkpoints (task_id, sequence_number, item_id, ordinal, checkpoint_type, step_id, snapshot,
+               snapshot_sha256, evidence, host, workspace, worker_id, attempt, created_at)
+        VALUES (p_task, v_seq, p_item, p_ordinal, p_type, p_step, p_snapshot::json, p_sha256, p_evidence::json, p_host,
+                p_workspace, p_worker, v_attempt, v_now)
+        ON CONFLICT (task_id, step_id) DO NOTHING;
+        IF FOUND THEN
+            sequence_number := v_seq;
+            created_at := v_now;
+            RETURN NEXT;
+            RETURN;
+        END IF;
+        UPDATE agentos.task_heads t SET last_seq = v_seq - 1 WHERE t.task_id = p_task;
     END IF;
+    RETURN QUERY SELECT * FROM agentos.committed_step(p_task, p_step);
 END $$;
 
 -- The number of a new checkpoint, its head locked; null: the step is stored. Raises what forbids it.

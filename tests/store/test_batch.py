@@ -101,6 +101,36 @@ def test_together_they_say_and_store_what_they_say_and_store_alone(
     assert len(stored[0]) == 2
 
 
+HOSTILE = ('a"b', "c\\\\d\\", "NULL", "{x,y}", "", " pad ", "\u00e9\u540d\n\t", '"', "','", "null", "a\u2028\U0001f600")
+
+
+def test_whatever_texts_hold_is_stored_as_it_is(
+    runner: Driver, held: tuple[engine.Worker, tuple[ClaimedItem, ...]], conn: psycopg.Connection[Any]
+) -> None:
+    worker, (item, other, *_) = held
+    for text in HOSTILE:
+        asked = uuid4(), uuid4()
+        calls = [
+            commit(worker, item, host=text, workspace=text, snapshot="[1]", step_id=asked[0]),
+            commit(worker, other, host="plain", workspace=text, snapshot="[2]"),
+            ledger.ledger_begin(
+                engine.tool_call(f"key-{text}", item.task_id, item.item_id, tool_name=text, call_key=text, nth=None),
+                worker.fence(item), worker.worker_id, on_doubt="ask", produces="[]", expires_s=0.5, call_token=asked[1],
+            ),
+            begin(worker, other, f"plain-{text}", uuid4()),
+        ]  # fmt: skip
+        assert all(written(runner, calls))
+        end = ledger.ledger_finish(
+            f"key-{text}", asked[1], worker.fence(item), worker.worker_id, result=None, exit_code=None, error=text
+        )
+        assert written(runner, [end, commit(worker, other)])[0] is True
+        stored = conn.execute(
+            "SELECT host, workspace, tool_name, call_key, ledger_key, nth, error, state"
+            " FROM agentos.checkpoints, agentos.tool_ledger WHERE step_id = %s AND call_token = %s", asked,
+        ).fetchone()  # fmt: skip
+        assert stored == (text, text, text, text, f"key-{text}", None, text, "failed")
+
+
 def test_only_what_can_go_together_says_so(held: tuple[engine.Worker, tuple[ClaimedItem, ...]]) -> None:
     worker, (item, other, *_) = held
     calls = [call for turn in one_of_each(worker, item, "a") for call in turn]

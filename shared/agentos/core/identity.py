@@ -36,20 +36,19 @@ def tool_identity(
 
     Raises InvalidValue, ValueTooLarge: if the arguments or the key cannot be stored.
     """
-    body = canonical(arguments, what=f"arguments of {tool}")
-    return written_identity(task_id, item_id, tool, body, key=key, ordinal=ordinal, nth=nth)
+    text = canonical_text(arguments, what=f"arguments of {tool}")
+    return written_identity(task_id, item_id, tool, text, key=key, ordinal=ordinal, nth=nth)
 
 
 def written_identity(
-    task_id: str, item_id: int, tool: str, arguments: bytes, *, key: str | None, ordinal: int, nth: int | None
+    task_id: str, item_id: int, tool: str, text: str, *, key: str | None, ordinal: int, nth: int | None
 ) -> CallIdentity:
     """`tool_identity` of arguments that are canonical already."""
-    text = arguments.decode()
     if key is not None:
         named = digest(["item-key", item_id, key], what="key")
         return CallIdentity(named, task_id, item_id, tool, key, ordinal, None, text)
-    before, after = canonical(["item-place", item_id, ordinal, tool], what="call"), canonical(nth)
-    place = sha256(b"%b,%b,%b]" % (before[:-1], arguments, after)).hexdigest()  # of one list of all, written as it is
+    name, last = canonical(tool, what="tool"), b"null" if nth is None else b"%d" % nth
+    place = sha256(b'["item-place",%d,%d,%b,%b,%b]' % (item_id, ordinal, name, text.encode(), last)).hexdigest()
     return CallIdentity(place, task_id, item_id, tool, None, ordinal, nth, text)
 
 

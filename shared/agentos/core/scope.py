@@ -33,7 +33,7 @@ from agentos.store.calls import checkpoints, forks, items, ledger
 from agentos.store.calls.checkpoints import CheckpointRow, Committed, NewCheckpoint
 from agentos.store.calls.items import ClaimedItem, Fence
 from agentos.store.calls.ledger import CallIdentity, OnDoubt
-from agentos.store.canonical import canonical, canonical_text, loads
+from agentos.store.canonical import canonical_text, loads
 from agentos.store.counts import counts
 from agentos.store.errors import CallBeforeCheckpoint, InvalidCheckpointType, UnknownTool
 from agentos.store.run import Flow, do, invoke
@@ -151,12 +151,12 @@ class ItemScope:
         self, checkpoint_type: str, snapshot: Any, evidence: Sequence[Evidence] | EvidencePack = ()
     ) -> Flow[Committed]:
         """Commit a checkpoint of this item. Raises InvalidCheckpointType, InvalidValue, ValueTooLarge, LeaseLost."""
-        body = canonical(snapshot, limit=SNAPSHOT_LIMIT, what="snapshot")
+        body = canonical_text(snapshot, limit=SNAPSHOT_LIMIT, what="snapshot")
         new = NewCheckpoint(
             task_id=self.task_id, item_id=self.item.item_id, checkpoint_type=check_checkpoint_type(checkpoint_type),
-            snapshot=body.decode(), snapshot_sha256=_sha256(body),
+            snapshot=body, snapshot_sha256=_sha256(body.encode()),
             evidence=_evidence_text(evidence) if evidence else NO_EVIDENCE, ordinal=self.ordinal + 1, host=host(),
-            workspace=os.fsencode(os.getcwd()).decode(errors="replace"), step_id=uuid4(),
+            workspace=_workspace(), step_id=uuid4(),
         )  # fmt: skip
         transaction = open_transaction(self)
         stored = None if transaction else self._stored_parts  # a rollback would make it wrong: all parts are sent
@@ -221,14 +221,13 @@ class ItemScope:
 
     def identify(self, name: str, arguments: Any, *, key: str | None = None) -> CallIdentity:
         """Which call this is: the next such one at this place of the program. Waits are identified like tools."""
-        body = canonical(arguments, what=f"arguments of {name}")
-        text, ordinal, nth = body.decode(), self.ordinal, None
+        text, ordinal, nth = canonical_text(arguments, what=f"arguments of {name}"), self.ordinal, None
         if key is None:
             self._seen[ordinal, name, text] += 1
             nth = self._seen[ordinal, name, text]
             if transaction := open_transaction(self):
                 transaction.calls[ordinal, name, text] += 1
-        made = written_identity(self.task_id, self.item.item_id, name, body, key=key, ordinal=ordinal, nth=nth)
+        made = written_identity(self.task_id, self.item.item_id, name, text, key=key, ordinal=ordinal, nth=nth)
         if name.startswith("@"):
             self.program.asked(made.key)
         return made
@@ -306,6 +305,12 @@ def _evidence_text(evidence: Sequence[Evidence] | EvidencePack) -> str:
 
 NO_EVIDENCE = _evidence_text(())
 """Of most checkpoints: made once."""
+
+
+def _workspace() -> str:
+    """The working directory as Postgres can hold it: a name may have any bytes."""
+    name = os.getcwd()
+    return name if name.isascii() else os.fsencode(name).decode(errors="replace")
 
 
 def _sha256(body: bytes) -> str:

@@ -49,7 +49,10 @@ class Writer:
         try:
             return await self._send(call)  # type: ignore[no-any-return]
         finally:
-            self._next()
+            if self._queue:
+                self._next()
+            else:
+                self._busy = False
 
     def _next(self) -> None:
         """Send what waits; nobody else is sending."""
