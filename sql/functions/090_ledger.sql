@@ -18,16 +18,19 @@ CREATE FUNCTION agentos.ledger_begin(
     p_nth integer, p_arguments text, p_on_doubt text, p_produces text, p_expires_s float8, p_force boolean,
     p_call uuid DEFAULT gen_random_uuid(), p_position integer DEFAULT NULL)
 RETURNS agentos.ledger_row LANGUAGE plpgsql AS $$
-DECLARE v agentos.tool_ledger; v_verdict text; v_held text;
+DECLARE v agentos.tool_ledger; v_verdict text; v_held text; v_now timestamptz;
 BEGIN
     IF p_token IS NOT NULL THEN v_held := agentos.fence_live(p_item, p_worker, p_token);
     ELSE PERFORM agentos.enter_fence(), agentos.require_task(p_task); END IF;
+    v_now := agentos.clock();
     INSERT INTO agentos.tool_ledger AS l (ledger_key, task_id, item_id, tool_name, call_key, ordinal, nth, position, arguments,
         state, on_doubt, idempotency_key, produces, worker_id, token, call_token, begun_at, expires_at)
     VALUES (p_key, p_task, p_item, p_tool, p_call_key, p_ordinal, p_nth, p_position, p_arguments::json, 'begun', p_on_doubt, p_key,
-            p_produces::json, p_worker, p_token, p_call, agentos.clock(), agentos.clock() + make_interval(secs => p_expires_s))
-    ON CONFLICT (ledger_key) DO NOTHING RETURNING l.* INTO v;
-    IF v.ledger_key IS NOT NULL THEN RETURN agentos.ledger_reply(v, 'execute'); END IF;
+            p_produces::json, p_worker, p_token, p_call, v_now, v_now + make_interval(secs => p_expires_s))
+    ON CONFLICT (ledger_key) DO NOTHING;
+    IF FOUND THEN  -- as ledger_reply of the row, which need not be read back
+        RETURN ('execute', p_call, p_key, p_on_doubt, NULL, p_produces, NULL, NULL, v_now, NULL, 1)::agentos.ledger_row;
+    END IF;
     SELECT * INTO v FROM agentos.tool_ledger l WHERE l.ledger_key = p_key FOR UPDATE;
     IF v.state = 'begun' AND v.call_token = p_call THEN RETURN agentos.ledger_reply(v, 'execute'); END IF;
     v_verdict := CASE
