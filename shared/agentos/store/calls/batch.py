@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from agentos.store.run import Call
 
@@ -19,7 +20,7 @@ LONG = {
     "ledger_begin": (9, 11),
     "ledger_finish": (5, 7),
 }
-"""Those that may be long: sent as arrays, because the server reads an array that is written as text letter by letter."""
+"""Those that may be long: sent as arrays. The server reads an array that is written as text letter by letter."""
 
 Fence = tuple[int, int, Any]
 Made = tuple[tuple[Any, ...], Fence, int]
@@ -74,14 +75,19 @@ def write_batch(calls: Sequence[Call[Any]]) -> Call[list[Written | None]]:
 
 
 def _array_text(column: Sequence[Any]) -> str:
-    """A column of texts, numbers or UUIDs as Postgres writes an array. asyncpg asks of each element of a list whether it
-    is a list itself, which takes longer than writing it.
+    """A column of texts, numbers or UUIDs as Postgres writes an array. asyncpg asks of each element of a list whether
+    it is a list itself, which takes longer than writing it.
     """
-    if isinstance(column[0], str) and None not in column:
+    first = column[0]
+    if isinstance(first, str) and None not in column:
         joined = '","'.join(column)
         if "\\" not in joined and joined.count('"') == 2 * len(column) - 2:
             return f'{{"{joined}"}}'
-    return f"{{{','.join([_element(each) for each in column])}}}"
+    elif isinstance(first, UUID):
+        return f"{{{','.join([each.hex for each in column])}}}"
+    elif isinstance(first, int) and None not in column:
+        return f"{{{','.join(map(str, column))}}}"
+    return f"{{{','.join(map(_element, column))}}}"
 
 
 def _element(value: Any) -> str:
