@@ -1,4 +1,7 @@
-"""`python -m tests.crash.submitter DRIVER WHEN`: a row of its own and two tasks in one transaction, and a kill -9."""
+"""`python -m tests.crash.submitter DRIVER WHEN`: a row of its own and two tasks in one transaction, and a kill -9.
+
+`python -m tests.crash.submitter forever COUNT`: so many coroutines submit, and say what they were told.
+"""
 
 import asyncio
 import os
@@ -54,8 +57,22 @@ def blocking(when: str) -> None:
     die()
 
 
+async def forever(coroutines: int) -> None:
+    """Whoever started it kills it."""
+    app = App()
+
+    async def submit() -> None:
+        while True:
+            handle = await app.asubmit("quick", {"n": 1})
+            os.write(1, f"told {handle.task_id}\n".encode())
+
+    await asyncio.gather(*[submit() for _ in range(coroutines)])
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "blocking":
+    if sys.argv[1] == "forever":
+        asyncio.run(forever(int(sys.argv[2])))
+    elif sys.argv[1] == "blocking":
         blocking(sys.argv[2])
     else:
         asyncio.run(asynchronous(*sys.argv[1:]))

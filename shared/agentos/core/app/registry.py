@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 import psycopg
 
+from agentos.core.app.gathered import Gathered
 from agentos.core.app.handle import AsyncSubmittedTask, SubmittedTask, TaskHandle
 from agentos.core.app.handler import Handler, Isolation
 from agentos.core.app.limits import Limit, Rate
@@ -246,15 +247,18 @@ class App:
         """`submit`, awaited. `conn`: an asyncpg connection, or a psycopg.AsyncConnection, that is in a transaction.
 
         After the commit `await handle.wake()` tells the workers, or they find it at their next poll. Without `conn` it
-        is written on connections of the running loop, and tells the workers itself; one that is cancelled while it
-        waits may have made the task: pass a `task_id` to know which.
+        is written on connections of the running loop, and tells the workers itself; several at once share commits,
+        unless their `task_id` is given. One that is cancelled while it waits may have made the task.
         """
         asked = one_task(self._handler(kind), kind, payload, **options)
         form = asked.plain if conn is None else None
         if form is None:
             return (await self._aput(asked.submission(), conn))[0]
         db = await self._adatabase()
-        await self._waker.aput(db, form, asked.texts, asked.shape.queue)
+        if options.get("task_id") is None:
+            await self._gathered.put(asked.shape, asked.texts)
+        else:
+            await self._waker.aput(db, form, asked.texts, asked.shape.queue)
         return AsyncSubmittedTask(asked.task_id, db, queue=asked.shape.queue)
 
     def submit_many(  # noqa: PLR0913  each by its name
@@ -376,6 +380,7 @@ class App:
         if self._found is None or not self._found.usable:
             self._found = Database.default(load_settings(dsn=self._dsn))
             self._waker = waker_of(self._found)
+            self._gathered = Gathered(self._found, self._waker)
             self._lanes = set()
         return self._found
 

@@ -21,7 +21,9 @@ KEPT = 1024
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`submit`: makes the call of a task id and a payload. `form`: the same as it is sent; None: it has more to say."""
+    """`submit`: makes the call of a task id and a payload. `form`: the same as it is sent, and `many`: the same of an
+    array of ids and a JSON array of payloads; None: it has more to say.
+    """
 
     queue: str
     kind: str
@@ -30,6 +32,7 @@ class Shape:
     limit_key: str
     submit: Callable[[str, str], Call[int]]
     form: Form | None
+    many: Form | None
 
 
 def shape_of(*options: Any) -> Shape:
@@ -65,8 +68,11 @@ def _made(  # noqa: PLR0913, PLR0917  each is one of submit's, and keys of `_kep
             call = with_budget(call, [task_id], limited.limits, limited.on_exceed)
         return call if deadline is None else tasks.with_deadline(call, [task_id], deadline)
 
-    form = form_of(submit("", "{}"), tasks.SUBMIT_BLANKS) if limited is None and deadline is None else None
-    return Shape(queue, kind, version, tenant, limit_key, submit, form)
+    form = many = None
+    if limited is None and deadline is None:
+        form = form_of(submit("", "{}"), tasks.SUBMIT_BLANKS)
+        many = form_of(tasks.submit_array(kind, title or kind, **how), tasks.SUBMIT_BLANKS)
+    return Shape(queue, kind, version, tenant, limit_key, submit, form, many)
 
 
 _kept = lru_cache(KEPT, typed=True)(_made)

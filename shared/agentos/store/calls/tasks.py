@@ -92,7 +92,7 @@ def _array(texts: Sequence[str]) -> str:
 
 
 SUBMIT_BLANKS = (0, 3)
-"""Where the arguments of `submit` have the task's id and its payload (sealed)."""
+"""Where the arguments of `submit` have the task's id and its payload (sealed), those of `submit_many` all of them."""
 
 
 def submit(  # noqa: PLR0913  as the function has them
@@ -189,6 +189,12 @@ def submit_many(  # noqa: PLR0913  as the function has them
         ),
         lambda rows: tuple(rows[0]["item_ids"]),
     )
+
+
+def submit_array(kind: str, title: str, **how: Any) -> Call[tuple[int, ...]]:
+    """`submit_many` of none, whose ids and payloads are texts at SUBMIT_BLANKS: an array, and a JSON array."""
+    call = submit_many([], kind, title, [], **how)
+    return call._replace(args=("{}", *call.args[1:]))
 
 
 def lane_is_missing(
