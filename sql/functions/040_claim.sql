@@ -1,7 +1,8 @@
 -- ready -> held
 
+-- claimed_us: when, in microseconds since 1970. As a timestamptz it took a driver longer to read than all the rest of a row.
 CREATE TYPE agentos.claimed AS (
-    item_id bigint, token uuid, lane integer, attempt integer, failures integer, crashes integer, claimed_at timestamptz,
+    item_id bigint, token uuid, lane integer, attempt integer, failures integer, crashes integer, claimed_us bigint,
     task_id text, seq integer, key text, queue text, kind text, payload text, max_attempts integer, timeout_s float8,
     cancelled boolean, paused boolean, version integer,
     fenced bigint[], solo_waiting boolean  -- of the last row only, which has no item (`agentos.last_row`)
@@ -50,11 +51,12 @@ CREATE FUNCTION agentos.take(p_worker bigint, p_lanes integer[], p_limit integer
 RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
 DECLARE
     v_digits CONSTANT bigint := 1152921504606846976;  -- 2^60: with it an item's id has 16 digits in hex; lpad took 0.9 us an item
-    v_picked tid[]; v_taken bigint; v_now timestamptz := agentos.clock(); v_salt text;
+    v_picked tid[]; v_taken bigint; v_now timestamptz := agentos.clock(); v_us bigint; v_salt text;
 BEGIN
     IF p_limit <= 0 THEN RETURN; END IF;
     v_picked := agentos.pick_ready(p_lanes, p_limit);
     IF cardinality(v_picked) = 0 THEN RETURN; END IF;
+    v_us := extract(epoch FROM v_now) * 1000000;
     v_salt := left(replace(gen_random_uuid()::text, '-', ''), 16);
     RETURN QUERY
     WITH taken AS (DELETE FROM agentos.lease_ready WHERE ctid = ANY (v_picked) RETURNING *),
@@ -64,7 +66,7 @@ BEGIN
         SELECT item_id, p_worker, (v_salt || to_hex(v_digits + item_id))::uuid, lane, rank, attempt + 1, failures, crashes, p_claim_no IS NULL,
                coalesce(p_claim_no, 0), v_now
           FROM taken ON CONFLICT DO NOTHING RETURNING *)
-    SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
+    SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, v_us,
            w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
            coalesce(t.cancel_requested OR t.status IS NOT NULL, false), coalesce(t.paused, false), l.version,
            NULL::bigint[], NULL::boolean
@@ -170,7 +172,8 @@ END $$;
 
 -- What such a claim returns for rows it now holds, in the order of their rank.
 CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF agentos.claimed LANGUAGE sql AS $$
-    SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
+    SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer,
+           (extract(epoch FROM h.claimed_at) * 1000000)::bigint,
            w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
            coalesce(t.cancel_requested OR t.status IS NOT NULL, false), coalesce(t.paused, false), l.version,
            NULL::bigint[], NULL::boolean

@@ -78,7 +78,7 @@ END $$;
 -- What was claimed from a lane whose gates are locked counts from now.
 CREATE FUNCTION agentos.grant_limited(p_lane integer, p_items agentos.claimed[]) RETURNS void LANGUAGE sql AS $$
     INSERT INTO agentos.limit_grants (limit_id, key, granted_at, item_id, token)
-    SELECT x.limit_id, x.key, c.claimed_at, c.item_id, c.token
+    SELECT x.limit_id, x.key, timestamptz 'epoch' + c.claimed_us * interval '1 microsecond', c.item_id, c.token
       FROM unnest(p_items) c JOIN agentos.lane_limits x ON x.lane = abs(p_lane)
 $$;
 

@@ -40,4 +40,4 @@ def worker_readings(worker: "Worker") -> Iterable[Reading]:
 def _oldest_s(worker: "Worker", skew_s: float) -> float:
     """Leases are kept in the order in which they were claimed."""
     oldest = next(iter(worker.held.attempts.values()), None)
-    return 0.0 if oldest is None else max(0.0, time.time() + skew_s - oldest.item.claimed_at.timestamp())
+    return 0.0 if oldest is None else max(0.0, time.time() + skew_s - oldest.item.claimed_us / 1e6)

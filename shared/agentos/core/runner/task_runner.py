@@ -1,6 +1,7 @@
 """`TaskRunner`: plan a task, run its items under leases, checkpoint them, finish it."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from agentos.core.checkpoints import Checkpoint, CheckpointManager
@@ -30,7 +31,7 @@ from agentos.core.verification import verifier
 from agentos.core.worker_pool import WorkItemLease
 from agentos.store.calls import checkpoints, items, tasks
 from agentos.store.calls.checkpoints import CheckpointRow
-from agentos.store.calls.items import ClaimedItem
+from agentos.store.calls.items import EPOCH, ClaimedItem
 from agentos.store.calls.tasks import TaskRow
 from agentos.store.canonical import canonical_text
 from agentos.store.connect import Database
@@ -328,7 +329,7 @@ def as_claimed(lease: WorkItemLease) -> ClaimedItem:
     """A lease's item as the engine hands it out."""
     return ClaimedItem(
         item_id=lease.work_item_id, token=lease.fence.token, lane=0, attempt=lease.attempt, failures=lease.failures,
-        crashes=lease.crashes, claimed_at=lease.acquired_at, task_id=lease.task_id, seq=0, key=lease.key,
-        queue=lease.queue, kind=lease.kind, payload=lease.payload, max_attempts=lease.max_attempts,
-        timeout_s=lease.timeout_s, cancelled=False, paused=False,
+        crashes=lease.crashes, claimed_us=(lease.acquired_at - EPOCH) // timedelta(microseconds=1),
+        task_id=lease.task_id, seq=0, key=lease.key, queue=lease.queue, kind=lease.kind, payload=lease.payload,
+        max_attempts=lease.max_attempts, timeout_s=lease.timeout_s, cancelled=False, paused=False,
     )  # fmt: skip

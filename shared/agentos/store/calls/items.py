@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -10,6 +10,8 @@ from agentos.store.canonical import loads
 from agentos.store.codec import seal
 from agentos.store.errors import ContentSealed, InvalidValue
 from agentos.store.run import Call
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Fence(NamedTuple):
@@ -33,7 +35,7 @@ class ClaimedItem(NamedTuple):
     attempt: int
     failures: int
     crashes: int
-    claimed_at: datetime
+    claimed_us: int
     task_id: str
     seq: int
     key: str | None
@@ -45,6 +47,11 @@ class ClaimedItem(NamedTuple):
     cancelled: bool
     paused: bool
     version: int = 0
+
+    @property
+    def claimed_at(self) -> datetime:
+        """When it was claimed, by the database's clock."""
+        return EPOCH + timedelta(microseconds=self.claimed_us)
 
     def fence(self, worker_id: int) -> Fence:
         """The proof that `worker_id` holds it."""
