@@ -36,10 +36,13 @@ def workers(database_dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
 
 
 def worker() -> Daemon:
-    return Daemon("agentos.worker", "--app", "coding_agent:app", "--ttl", "1", "--poll", "0.1", "--concurrency", "1")
+    return Daemon(
+        "agentos.worker", "--app", "coding_agent:app", "--ttl", "10", "--beat", "0.3",
+        "--poll", "0.1", "--concurrency", "1",
+    )  # fmt: skip
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_killed_twenty_times_it_ends_with_every_effect_exactly_once(
     workers: list[Daemon], database_dsn: str, db: Database, tmp_path: Path
 ) -> None:

@@ -405,7 +405,7 @@ def run_pytest(folder: Path, agentos_databases: Databases) -> "subprocess.Comple
     )
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_the_crash_test_of_the_example_passes(agentos_databases: Databases, tmp_path: Path) -> None:
     for name in ("order_agent.py", "test_order_agent.py"):
         shutil.copy(ROOT / "examples" / name, tmp_path)
@@ -414,7 +414,7 @@ def test_the_crash_test_of_the_example_passes(agentos_databases: Databases, tmp_
     assert "6 passed" in ran.stdout
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_without_its_probe_the_example_fails_as_the_page_says(agentos_databases: Databases, tmp_path: Path) -> None:
     agent = (ROOT / "examples" / "order_agent.py").read_text("utf-8")
     (tmp_path / "order_agent.py").write_text(agent.replace(', on_doubt="probe", probe=look', ""))

@@ -35,7 +35,7 @@ from agentos.core.task import TaskManager  # noqa: E402
 from agentos.core.worker_pool import LeaseManager  # noqa: E402
 from agentos.store import get_db  # noqa: E402
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 RUN = "import sys; from agentos.core.runner import TaskRunner; TaskRunner(True).run_with_recovery(sys.argv[1])"
 BEGIN_AND_DIE = """
 import os, signal, sys

@@ -46,7 +46,7 @@ def test_a_drain_beside_what_waits_is_figured_beside_one_with_nothing_waiting(
     database_dsn: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backlog, "TURNS", 4)
-    monkeypatch.setattr(backlog, "TURN_S", 0.1)
+    monkeypatch.setattr(backlog, "TURN_S", 0.5)
     any_series = Series(backlog.ISSUE, "any", "items/s", (1.0,))
     depth = Depth(1, any_series, any_series, [1.0])
     figures = list(backlog.figures(Bed(database_dsn, quick=True, looker=conn), [depth]))

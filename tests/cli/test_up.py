@@ -30,7 +30,7 @@ items:
 @pytest.fixture
 def pool(database_dsn: str) -> Iterator[Daemon]:
     """A pool that runs shell commands; nothing of it is left afterwards."""
-    daemon = Daemon("agentos.cli", "up", "--allow-kind", "shell", "--concurrency", "2", env={"AGENTOS_TTL_S": "1.5"})
+    daemon = Daemon("agentos.cli", "up", "--allow-kind", "shell", "--concurrency", "2", env={"AGENTOS_TTL_S": "6"})
     children: list[psutil.Process] = []
     try:
         daemon.until_said('"leading"')

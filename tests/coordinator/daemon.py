@@ -13,18 +13,28 @@ from tests.nursery import Born
 
 T = TypeVar("T")
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 TTL_S, SWEEP_S = 1.5, 0.1
 QUICK = ("--ttl", str(TTL_S), "--sweep", str(SWEEP_S))
 
 
-def until(look: Callable[[], T], *, timeout_s: float = PATIENCE_S, what: str = "") -> T:
+def until(look: Callable[[], T], *, timeout_s: float = PATIENCE_S, every_s: float = 0.02, what: str = "") -> T:
     """What `look` returns as soon as that is true; looks 50 times a second."""
     end = time.monotonic() + timeout_s
     while not (found := look()):
         assert time.monotonic() < end, f"not within {timeout_s} s: {what or look}"
-        time.sleep(0.02)
+        time.sleep(every_s)
     return found
+
+
+def until_counted(count: Callable[[], int], goal: int, *, every_s: float = 0.1) -> None:
+    """Wait until `count` is the goal, however long that takes; fails when it has not changed for `PATIENCE_S`."""
+    counted, end = count(), time.monotonic() + PATIENCE_S
+    while counted != goal:
+        time.sleep(every_s)
+        if (now := count()) != counted:
+            counted, end = now, time.monotonic() + PATIENCE_S
+        assert time.monotonic() < end, f"{counted} of {goal}, and no more within {PATIENCE_S} s"
 
 
 class Daemon:
@@ -46,7 +56,8 @@ class Daemon:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        self.lines.extend(iter(self.process.stdout.readline, ""))
+        with self.process.stdout as said:
+            self.lines.extend(iter(said.readline, ""))
 
     def said(self, text: str) -> str | None:
         """The first line with `text`, if there is one."""

@@ -15,7 +15,7 @@ from agentos.store.calls import tasks
 from agentos.store.connect import AsyncDatabase, Database
 
 Conn = psycopg.Connection[Any]
-SLACK_S = 1.0  # a loaded machine
+SLACK_S = 10.0  # a loaded machine; what takes longer than its bound by mistake takes a TTL of 15 or 60 s
 
 
 def leader(conn: Conn) -> tuple[int, int]:
@@ -69,7 +69,7 @@ def test_a_second_signal_ends_it_now(conn: Conn, start: Callable[..., Daemon]) -
         coordinator.signal(signal.SIGINT)
         coordinator.until_said("stopping")
         coordinator.signal(signal.SIGINT)
-        assert coordinator.ended(timeout_s=1.5) == 128 + signal.SIGINT
+        assert coordinator.ended() == 128 + signal.SIGINT
 
 
 async def test_two_that_work_at_once_reclaim_and_promote_everything_once(

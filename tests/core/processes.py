@@ -11,7 +11,7 @@ from agentos.core.process import process_is_gone
 from agentos.store.calls import workers
 from agentos.store.connect import Database
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def start(code: str, *args: object) -> "subprocess.Popen[str]":

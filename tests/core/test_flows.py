@@ -157,7 +157,7 @@ def test_what_another_thread_has_just_begun_is_waited_for(held: Held, db: Databa
         first = pool.submit(drive, Slow(db, set()), held.tool(lease=None))
         assert begun.wait(10)
         second = pool.submit(drive, Second(db, set()), held.tool(lease=None))
-        assert (first.result(10).replayed, second.result(10).replayed) == (False, True)
+        assert (first.result(60).replayed, second.result(60).replayed) == (False, True)
     assert held.calls == 1
 
 

@@ -57,7 +57,7 @@ def test_a_runner_waits_for_room_without_using_up_iterations(db: Database, monke
         assert asked_often.wait(30)
         assert engine.places(db, "task-1") == {"a": "ready", "b": "ready"}
         worker.complete(held)
-        assert run.result(30).status == "completed"
+        assert run.result(60).status == "completed"
 
 
 def test_an_item_that_a_runner_holds_takes_its_place_under_a_limit(db: Database) -> None:

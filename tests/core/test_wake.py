@@ -13,7 +13,7 @@ from agentos.store.calls import tasks, workers
 from agentos.store.connect import Database
 from agentos.store.direct import Form, form_of
 
-LISTENED_S = 5.0
+LISTENED_S = 20.0
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_killed_around_an_artifact_another_host_goes_on_from_what_it_can_check(
     for file in (tmp_path / "first").iterdir():
         file.unlink()  # that host is gone, and its files with it
     pool.worker("--solo", wait=False, env=host(tmp_path, "second", store))
-    assert handle.result(20) == PARTS
+    assert handle.result(60) == PARTS
     assert whole() == 2
     assert pool.rows("SELECT sequence_number, superseded_reason FROM agentos.checkpoints ORDER BY 1") == [
         (1, None), (2, None),
@@ -67,7 +67,7 @@ def test_a_host_that_cannot_see_the_store_does_not_go_on_from_the_checkpoint(
     )  # fmt: skip
     assert victim.ended() == -signal.SIGKILL
     pool.worker("--solo", wait=False, env=host(tmp_path, "second", str(tmp_path / "elsewhere")))
-    assert handle.result(20) == PARTS
+    assert handle.result(60) == PARTS
     ((reason,), *others) = pool.rows("SELECT superseded_reason FROM agentos.checkpoints ORDER BY sequence_number")
     assert "is below none of the allowed URLs (none)" in reason
     assert others == [(None,), (None,)]

@@ -32,7 +32,7 @@ def test_killed_around_the_commit_that_parks_it_the_item_waits_in_one_place_and_
     assert pool.rows("SELECT 1 FROM agentos.misplaced_items") == []
     assert spent(pool, handle.task_id) == (1, 0)
     pool.db.run(budgets.raise_budget(handle.task_id, Limits(calls=2)))
-    assert handle.result(20) == ["answer 0", "answer 1", "answer 2"]
+    assert handle.result(60) == ["answer 0", "answer 1", "answer 2"]
     assert pool.effects("llm") == ["llm 0", "llm 1", "llm 2"]
     assert spent(pool, handle.task_id) == (3, 0)
 
@@ -46,7 +46,7 @@ def test_what_a_dead_worker_had_reserved_is_free_again(pool: Pool, sweeping: Swe
     victim = pool.worker(app=APP, module="tests.crash.faulty_worker", env={"FAULT": fault}, wait=False)
     assert victim.ended() == -signal.SIGKILL
     pool.worker("--solo", app=APP, wait=False)
-    assert handle.result(20) == ["answer 0", "answer 1", "answer 2"]
+    assert handle.result(60) == ["answer 0", "answer 1", "answer 2"]
     assert len(pool.effects("llm")) == paid  # between the answer and its record nobody can know that it was paid
     assert spent(pool, handle.task_id) == (3, 0)
 
@@ -65,5 +65,5 @@ def test_killed_around_the_commit_of_a_snapshot_in_parts_it_is_there_whole_or_no
     )
     assert pool.rows(unnamed) == []
     pool.worker("--solo", app=APP, wait=False)
-    assert handle.result(20) == [100_001] * 3
+    assert handle.result(60) == [100_001] * 3
     assert pool.row("SELECT count(*) FROM agentos.checkpoints") == (3,)

@@ -3,7 +3,7 @@
 import time
 
 from tests.coordinator.daemon import until
-from tests.worker.pool import TTL_S, Pool
+from tests.worker.pool import SHORT_TTL_S, Pool
 
 from agentos.store.calls import tasks
 
@@ -16,10 +16,10 @@ def test_without_any_coordinator_work_goes_on_and_a_later_one_recovers_what_was_
     pool.worker()
     victim.kill()
     pool.log.with_name("go").touch()
-    assert [pool.submit("quick", n=n).result(20) for n in range(5)] == list(range(5))
+    assert [pool.submit("quick", n=n).result(60) for n in range(5)] == list(range(5))
     assert not pool.db.run(tasks.task_progress(held.task_id)).ended
     pool.coordinator()
-    assert held.result(20)["done"] == [0, 1]
+    assert held.result(60)["done"] == [0, 1]
     assert pool.counters(held)[1:] == (0, 1)
 
 
@@ -36,7 +36,7 @@ def test_of_two_coordinators_the_leader_is_killed_and_a_lost_worker_is_recovered
     since = time.monotonic()
     pool.log.with_name("go").touch()
     second.until_said("leading")
-    assert time.monotonic() - since < TTL_S + 1.0
-    assert held.result(20)["done"] == [0, 1]
+    assert time.monotonic() - since < SHORT_TTL_S + 10.0  # a busy machine's; a TTL that nobody gave is longer
+    assert held.result(60)["done"] == [0, 1]
     assert pool.counters(held)[1:] == (0, 1)
     until(lambda: pool.rows("SELECT count(*) FROM agentos.events WHERE event = 'lease_reclaimed'") == [(1,)])

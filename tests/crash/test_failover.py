@@ -104,7 +104,7 @@ class Submitting(threading.Thread):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_failover_under_load_is_a_pause_and_no_worker_process_ends(pair: Pair, tmp_path: Path) -> None:
     db = Database(pair.dsn)
     pool = Pool(pair.dsn, tmp_path / "effects.log", db)

@@ -36,7 +36,7 @@ def test_a_claim_under_a_limit_is_whole_or_not_there_and_its_places_come_back(
         Saboteur(parse(f"{when}:claim_limited"), tell).install()
         claim(Database(database_dsn), doomed)
 
-    assert in_child(die, timeout_s=30).killed
+    assert in_child(die, timeout_s=60).killed
     places = claim(db, other)
     assert held(conn) == 2
     assert places == {"before": 2, "after": 0}.get(when, places)
@@ -62,7 +62,7 @@ def test_a_limit_or_a_pause_is_there_or_not_and_may_be_said_again(
         Saboteur(parse(f"{when}:{call}"), tell).install()
         Database(database_dsn).run(said)
 
-    assert in_child(die, timeout_s=30).killed
+    assert in_child(die, timeout_s=60).killed
     again = db.run(said)
     if when != "during":  # the server may still be at it
         assert again is (when == "before"), "said again, it tells whether it was new"

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 from tests.coordinator.daemon import until
-from tests.worker.pool import Pool, Sweeping
+from tests.worker.pool import SHORT_TTL_S, Pool, Sweeping
 
 from agentos.store.errors import TaskFailed
 
@@ -32,7 +32,7 @@ def test_killed_at_a_durable_point_the_item_completes_elsewhere_with_every_effec
     assert victim.ended() == -signal.SIGKILL
     crashes = 0 if (point, when) in NOT_CHARGED else 1
     pool.worker(*(["--solo"] if crashes else []), wait=False)
-    assert handle.result(20)["done"] == [0, 1, 2]
+    assert handle.result(60)["done"] == [0, 1, 2]
     assert len(pool.effects("effect")) == 3
     assert not pool.repeated("effect")
     assert len(pool.effects("llm")) == (2 if (point, when) in PAID_TWICE else 1)
@@ -49,7 +49,7 @@ def test_a_call_in_doubt_whose_tool_does_not_say_what_to_do_stops_the_task_and_s
     pool.worker(module="tests.crash.faulty_worker", env={"FAULT": "fragile after 1"}, wait=False).ended()
     pool.worker("--solo", wait=False)
     with pytest.raises(TaskFailed, match=r"fragile\(\{\}\) of task .* was begun .* and never finished"):
-        handle.result(20)
+        handle.result(60)
     assert len(pool.effects("fragile")) == 1
     assert pool.rows("SELECT tool_name, in_doubt FROM agentos.ledger_history(%s, 10)", handle.task_id) == [
         ("fragile", True)
@@ -57,7 +57,7 @@ def test_a_call_in_doubt_whose_tool_does_not_say_what_to_do_stops_the_task_and_s
 
 
 def test_processes_for_items_that_must_run_alone_are_there_before_their_leases_are_taken_back(pool: Pool) -> None:
-    victim = pool.worker()
+    victim = pool.worker(ttl=SHORT_TTL_S)
     handle = pool.submit("journey", pause_after=0)
     pool.until_effect("paused")
     survivor = pool.worker()
@@ -66,4 +66,4 @@ def test_processes_for_items_that_must_run_alone_are_there_before_their_leases_a
     assert pool.row("SELECT count(*) FROM agentos.lease_held") == (1,)
     pool.log.with_name("go").touch()
     pool.coordinator()
-    assert handle.result(20)["done"] == [0, 1, 2]
+    assert handle.result(60)["done"] == [0, 1, 2]

@@ -19,9 +19,9 @@ def test_a_poison_item_is_quarantined_after_three_crashes_and_its_neighbours_com
     pool.log.with_name("go").touch()
     left = survivor if first == victim.process.pid else victim
     late = [pool.submit("quick", n=n) for n in range(20)]
-    assert [handle.result(30) for handle in late] == list(range(20))
-    assert [handle.result(30)["done"] for handle in neighbours] == [[0, 1]] * 5
-    assert ended(poison, 30) == "failed"
+    assert [handle.result(60) for handle in late] == list(range(20))
+    assert [handle.result(60)["done"] for handle in neighbours] == [[0, 1]] * 5
+    assert ended(poison) == "failed"
     assert "died 3 times" in (pool.db.run(tasks.task_progress(poison.task_id)).reason or "")
     assert pool.counters(poison) == (3, 0, 3)
     assert left.process.poll() is None  # from the second time on only children die

@@ -71,7 +71,7 @@ def acknowledged_more_than(pool: Pool, count: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_an_immediate_restart_under_load_loses_nothing_that_was_acknowledged(
     server: EmbeddedServer, pool_on: Pool
 ) -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.coordinator.daemon import until
+from tests.coordinator.daemon import until, until_counted
 from tests.worker.pool import Pool, Sweeping
 
 from agentos.core.task_id import new_task_ids
@@ -51,7 +51,8 @@ def test_killed_with_600_items_prefetched_only_those_of_claims_that_had_begun_ar
     assert len(expected) <= 2 * CLAIM_MOST
     pool.log.with_name("go").touch()
     pool.worker(concurrency=50, ttl=15, wait=False)
-    until(lambda: pool.row("SELECT count(*), max(failures) FROM agentos.outcomes") == (1400, 0), timeout_s=60)
+    until_counted(lambda: pool.row("SELECT count(*) FROM agentos.outcomes")[0], 1400)
+    assert pool.row("SELECT max(failures) FROM agentos.outcomes") == (0,)
 
 
 def test_what_waits_behind_a_handler_that_blocks_the_loop_runs_elsewhere_within_seconds(
@@ -62,12 +63,12 @@ def test_what_waits_behind_a_handler_that_blocks_the_loop_runs_elsewhere_within_
     """
     count = 400
     submit(pool, count, block_at=150)
-    stuck = pool.worker(module=EAGER, concurrency=2, ttl=30)
+    stuck = pool.worker(module=EAGER, concurrency=2, ttl=60)
     pool.until_effect("began 151")
-    pool.worker(ttl=30)
+    pool.worker(ttl=60)
     until(
         lambda: not pool.rows("SELECT 1 FROM agentos.lease_ready") and not waiting_in(pool, stuck.process.pid, 2),
-        timeout_s=10,
+        timeout_s=30,
     )
     stuck.until_said("what waits behind it is given back")
     assert 151 in {item for item, *_ in pool.rows(HELD)}  # it blocks the loop still

@@ -31,7 +31,7 @@ def test_killed_in_the_middle_of_a_shared_commit_every_item_goes_on_from_its_own
     )
     assert victim.ended() == -signal.SIGKILL
     pool.worker("--solo", wait=False)
-    assert [handle.result(30) for handle in handles] == [STEPS] * ITEMS
+    assert [handle.result(60) for handle in handles] == [STEPS] * ITEMS
     assert_whole(pool)
     until(lambda: pool.rows("SELECT 1 FROM agentos.misplaced_items") == [])
 
@@ -40,6 +40,6 @@ def test_shared_commits_without_a_reply_are_neither_lost_nor_doubled(pool: Pool,
     handles = [pool.submit("stepping", steps=STEPS) for _ in range(ITEMS)]
     lost = ";".join(f"write_batch lost {n}" for n in (1, 2, 4))
     pool.worker("--concurrency", "8", module="tests.crash.faulty_worker", env={"FAULT": lost}, wait=False)
-    assert [handle.result(30) for handle in handles] == [STEPS] * ITEMS
+    assert [handle.result(60) for handle in handles] == [STEPS] * ITEMS
     assert [pool.counters(handle) for handle in handles] == [(1, 0, 0)] * ITEMS
     assert_whole(pool)

@@ -27,6 +27,6 @@ def test_killed_around_the_commit_every_row_is_there_once_with_its_checkpoint(
         in {"after": (nth,), "before": (nth - 1,), "during": (nth - 1, nth)}["before" if point == "payment" else when]
     )
     pool.worker("--solo", wait=False)
-    assert handle.result(20) == {"paid": 3}
+    assert handle.result(60) == {"paid": 3}
     assert pool.rows("SELECT step FROM payments ORDER BY step") == [(0,), (1,), (2,)]
     assert pool.row("SELECT count(*), max(sequence_number) FROM agentos.checkpoints") == (3, 3)

@@ -19,7 +19,7 @@ from agentos.demo import effects
 from agentos.store.calls import tasks
 from agentos.store.connect import Database
 
-QUICK = ("--ttl", "1.5", "--pace", "0.5", "--limit", "20")
+QUICK = ("--ttl", "6", "--pace", "0.5", "--limit", "20")
 
 
 def start(out: Path, *args: str) -> "subprocess.Popen[str]":

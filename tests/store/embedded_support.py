@@ -69,7 +69,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate(timeout=30)
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 15.0) -> bool:
+def eventually(condition: Callable[[], bool], timeout_s: float = 60.0) -> bool:
     """Whether `condition` comes true in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -155,7 +155,7 @@ def other_token() -> UUID:
     return uuid4()
 
 
-def wait_until_blocked(conn: psycopg.Connection[Any], pid: int, timeout_s: float = 10.0) -> None:
+def wait_until_blocked(conn: psycopg.Connection[Any], pid: int, timeout_s: float = 60.0) -> None:
     """Wait until the session `pid` (0: any of the test's) waits for a lock of another one."""
     blocked = (
         "SELECT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE datname = current_database()"

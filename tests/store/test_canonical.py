@@ -198,10 +198,10 @@ def test_over_size_is_refused_before_the_rest_is_written() -> None:
 
 def test_the_300_mib_string_takes_milliseconds() -> None:
     string = "x" * (300 * 1024 * 1024)
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(ValueTooLarge) as caught:
         canonical({"a": [string]}, what="result")
-    assert time.perf_counter() - start < 0.05
+    assert time.thread_time() - start < 0.05
     assert "result is larger" in str(caught.value)
     assert "$.a[0]" in str(caught.value)
 
@@ -230,8 +230,8 @@ def test_a_small_dict_takes_microseconds() -> None:
     value = {"iteration": 3, "status": "running", "done": [1, 2, 3], "score": 0.5}
     best = math.inf
     for _ in range(20):
-        start = time.perf_counter()
+        start = time.thread_time()
         for _ in range(500):
             canonical(value)
-        best = min(best, (time.perf_counter() - start) / 500)
+        best = min(best, (time.thread_time() - start) / 500)
     assert best < 50e-6

@@ -66,7 +66,7 @@ def test_the_call_behind_it_is_a_transaction_of_its_own(db: Database, conn: psyc
     db.put(form(), ("task-1", "{}"), ("SELECT 1 / $1::integer", [b"0"]))
     conn.execute("LISTEN agentos_wake")
     db.put(form(), ("task-2", "{}"), WAKE)
-    assert [notice.payload for notice in conn.notifies(timeout=5, stop_after=1)] == ["heard"]
+    assert [notice.payload for notice in conn.notifies(timeout=60, stop_after=1)] == ["heard"]
     db.put(form(), ("task-3", "{}"))
     assert {task.task_id for task in db.run(tasks.list_tasks())} == {"task-1", "task-2", "task-3"}
 
@@ -116,7 +116,7 @@ def test_so_are_both_of_two(database_dsn: str, conn: psycopg.Connection[Any]) ->
     db = Database(database_dsn, max_size=1)
     for n in range(3):
         db.put(form(), (f"task-{n}", "{}"), WAKE)
-        assert [notice.payload for notice in conn.notifies(timeout=5, stop_after=1)] == ["heard"]
+        assert [notice.payload for notice in conn.notifies(timeout=60, stop_after=1)] == ["heard"]
         with db.connection() as own:
             own.execute("DEALLOCATE ALL")
     assert len(db.run(tasks.list_tasks())) == 3
@@ -131,7 +131,7 @@ def test_a_refusal_wakes_all_the_same_and_the_connection_goes_on(
     db.put(form(), ("task-1", "{}"))
     with pytest.raises(TaskExists, match="task-1"):
         db.put(form(), ("task-1", "{}"), WAKE)
-    assert [notice.payload for notice in conn.notifies(timeout=5, stop_after=1)] == ["heard"]
+    assert [notice.payload for notice in conn.notifies(timeout=60, stop_after=1)] == ["heard"]
     db.put(form(), ("task-2", "{}"), WAKE)
     db.close()
 

@@ -163,7 +163,7 @@ def test_of_two_people_who_answer_at_once_one_is_refused(runner: Driver, conn: p
         engine.wait_until_blocked(conn, two.pid)
         one.commit()
         with pytest.raises(AnswerRefused, match="answered before: not_done by alice"):
-            waiting.result(10)
+            waiting.result(60)
     assert begin(runner, "call-1", *held(runner)).verdict == "execute"
 
 
@@ -184,7 +184,7 @@ def test_an_answer_and_an_attempt_that_asks_again_do_not_miss_each_other(
         waiting: Any = threads.submit(two.run, asks if first == "answer" else answers)
         engine.wait_until_blocked(conn, two.pid)
         one.commit()
-        other = waiting.result(10)
+        other = waiting.result(60)
     if first == "answer":
         assert (told, other, place(runner)) == ("noted", False, "held"), "it is told to look at its record again"
     else:

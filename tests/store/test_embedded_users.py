@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.store.embedded_support import (
+    FAST,
     LINGER_S,
     data_directory,
     embedded,
@@ -81,11 +82,14 @@ def test_the_server_stops_after_its_last_user_ended_in_the_normal_way(server: Em
     assert eventually(lambda: stopped(server))
 
 
-def test_a_user_who_comes_within_the_linger_keeps_it(server: EmbeddedServer) -> None:
+def test_a_user_who_comes_within_the_linger_keeps_it(made: Path) -> None:
+    linger_s = 3.0  # so that a busy machine comes within it
+    server = EmbeddedServer(made, settings=FAST, linger_s=linger_s)
+    server.stop(force=True)
     server.start()
     pid = server.status().pid
     server.ensure_running()
-    assert not eventually(lambda: stopped(server), timeout_s=LINGER_S * 4)
+    assert not eventually(lambda: stopped(server), timeout_s=linger_s * 1.5)
     assert server.status().pid == pid
     server.release()
     assert eventually(lambda: stopped(server))
@@ -122,7 +126,8 @@ def test_a_child_process_does_not_keep_the_lock_of_its_parent(server: EmbeddedSe
 
 
 def test_somebody_connected_who_is_no_user_is_not_thrown_out(server: EmbeddedServer) -> None:
-    with psycopg.connect(server.start(), autocommit=True) as conn:
+    with psycopg.connect(server.ensure_running(), autocommit=True) as conn:
+        server.release()
         assert not eventually(lambda: stopped(server), timeout_s=LINGER_S * 5)
         conn.execute("SELECT 1")
     assert eventually(lambda: stopped(server))

@@ -22,6 +22,6 @@ def test_a_child_does_not_wait_for_locks_of_its_parents_threads(database_dsn: st
 
     Database.default(load_settings(dsn=database_dsn)).run(ONE)
     with connecting._ready_lock, Database._lock, presence._guests_lock:
-        ended = in_child(work, timeout_s=20)
+        ended = in_child(work, timeout_s=60)
     assert (ended.code, ended.told) == (0, ("1",))
     assert ended.pid != os.getpid()

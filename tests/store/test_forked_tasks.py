@@ -251,7 +251,7 @@ def test_a_fork_waits_for_a_purge_that_is_under_way(runner: Driver, conn: psycop
         engine.wait_until_blocked(conn, other.pid)
         session.commit()
         with pytest.raises(TaskPurged):
-            waiting.result(10)
+            waiting.result(60)
 
 
 @pytest.mark.parametrize("seq", [7, 2])

@@ -251,7 +251,7 @@ def test_the_lead_is_kept_by_its_holder_and_taken_over_when_it_ends(runner: Driv
 def test_waking_tells_those_who_listen(runner: Driver, conn: psycopg.Connection[Any]) -> None:
     conn.execute("LISTEN agentos_wake")
     runner.run(workers.wake(["default", "gpu"]))
-    heard = sorted(notice.payload for notice in conn.notifies(timeout=5, stop_after=2))
+    heard = sorted(notice.payload for notice in conn.notifies(timeout=60, stop_after=2))
     assert heard == ["default", "gpu"]
 
 

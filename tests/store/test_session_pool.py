@@ -17,12 +17,12 @@ from agentos.store.session_pool import SessionPool
 @pytest.fixture
 def pool(empty_database: str) -> Iterator[SessionPool]:
     """Of two."""
-    made = SessionPool(lambda: Session.connect(empty_database, autocommit=True), 2, timeout_s=5)
+    made = SessionPool(lambda: Session.connect(empty_database, autocommit=True), 2, timeout_s=60)
     yield made
     made.close()
 
 
-def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -55,7 +55,7 @@ def test_there_are_never_more_than_so_many_and_who_waits_gets_the_next(pool: Ses
         time.sleep(0.1)
         assert not waiting.done()
         pool.give(first)
-        assert waiting.result(5) is first
+        assert waiting.result(60) is first
 
 
 def test_who_gets_none_in_time_is_told(empty_database: str) -> None:
@@ -73,7 +73,7 @@ def test_one_that_broke_makes_room_for_a_new_one_also_for_who_waits(pool: Sessio
         time.sleep(0.1)
         first.close()
         pool.give(first)
-        third = waiting.result(5)
+        third = waiting.result(60)
     assert third not in (first, second)
     pool.give(third)
     third.close()  # while it is free
@@ -95,7 +95,7 @@ def test_what_is_open_on_it_is_rolled_back_and_what_it_is_at_is_ended(pool: Sess
 
 def test_it_is_reset_when_it_comes_back(empty_database: str) -> None:
     pool = SessionPool(
-        lambda: Session.connect(empty_database, autocommit=True), 1, timeout_s=5,
+        lambda: Session.connect(empty_database, autocommit=True), 1, timeout_s=60,
         reset=_as_new,
     )  # fmt: skip
     conn = pool.take()
@@ -132,7 +132,7 @@ def test_a_server_that_comes_back_in_time_is_waited_for(empty_database: str) -> 
             raise psycopg.OperationalError("the server starts up")
         return Session.connect(empty_database)
 
-    pool = SessionPool(connect, 1, timeout_s=5)
+    pool = SessionPool(connect, 1, timeout_s=60)
     assert not pool.take().closed
     pool.close()
     gone = SessionPool(lambda: Session.connect("host=127.0.0.1 port=1 user=x"), 1, timeout_s=0.3)

@@ -99,7 +99,7 @@ def test_a_wait_and_a_signal_at_once_find_each_other(runner: Driver, conn: psyco
         blocked = pool.submit(sessions[second].run, calls[second])
         engine.wait_until_blocked(conn, sessions[second].pid)
         sessions[first].commit()
-        blocked.result(10)
+        blocked.result(60)
     if first == "wait":
         (item,) = worker.claim()
     assert engine.place(runner) == "held"
@@ -220,7 +220,7 @@ def test_a_gather_and_the_end_of_the_last_child_at_once_find_each_other(
         blocked = pool.submit(two.run, next(iter(steps.values())))
         engine.wait_until_blocked(conn, two.pid)
         one.commit()
-        blocked.result(10)
+        blocked.result(60)
     if first == "gather":
         (item,) = worker.claim()
     assert runner.run(gather_call(worker, item, "a")).result["children"][0]["result"] == 5

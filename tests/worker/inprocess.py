@@ -17,9 +17,8 @@ async def serving(
     app: App, dsn: str, *, queues: tuple[str, ...] = ("default",), **settings: object
 ) -> AsyncIterator[Worker]:
     """A worker of `app` that drains at the end of the block."""
-    worker = Worker(
-        Options(load_settings(dsn=dsn, poll_s=0.05, **settings), app, queues=queues), Target(dsn, embedded=False)
-    )
+    found = load_settings(**{"dsn": dsn, "poll_s": 0.05, "ttl_s": 60, **settings})
+    worker = Worker(Options(found, app, queues=queues), Target(dsn, embedded=False))
     running = asyncio.create_task(worker.run())
     try:
         yield worker
@@ -28,7 +27,7 @@ async def serving(
         await running
 
 
-async def outcome(handle: TaskHandle, timeout_s: float = 20) -> Any:
+async def outcome(handle: TaskHandle, timeout_s: float = 60) -> Any:
     """Its result, or the error that says how it ended."""
     try:
         return await handle.aresult(timeout_s)

@@ -60,7 +60,7 @@ def exits(_ctx: BlockingContext) -> None:
     os._exit(7)
 
 
-@app.task("never", isolation="process", timeout_s=3.0, max_attempts=1)
+@app.task("never", isolation="process", timeout_s=8.0, max_attempts=1)
 async def never(_ctx: TaskContext) -> None:
     """It blocks its event loop and every signal: nothing but SIGKILL ends it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

@@ -20,7 +20,11 @@ from agentos.store.run import Call
 
 ROOT = Path(__file__).parents[2]
 PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-TTL_S = 1.5
+TTL_S = 10.0
+"""So long that no worker loses its leases to a busy machine. Nobody waits for it: see `Pool.expire` and `Sweeping`."""
+BEAT_S = 0.5
+SHORT_TTL_S = 1.5
+"""For tests of what a process does by itself when its TTL is nearly over, and for the lead of coordinators."""
 APP = "tests.worker.app:app"
 
 
@@ -39,6 +43,7 @@ class Pool:
     ) -> Daemon:  # fmt: skip
         """A worker process; with `wait` it serves when this returns."""
         options = ["--app", app, "--concurrency", str(concurrency), "--ttl", str(ttl), "--grace", str(grace)]
+        options += ["--beat", str(min(BEAT_S, ttl / 3))] if ttl == TTL_S else []
         started = Daemon(
             module, *options, *args,
             env={"AGENTOS_DSN": self.dsn, "PYTHONPATH": PATH, "EFFECTS": str(self.log), **(env or {})},
@@ -48,7 +53,11 @@ class Pool:
             started.until_said('"serving"')
         return started
 
-    def coordinator(self, *args: str, ttl: float = TTL_S, sweep: float = 0.1) -> Daemon:
+    def expire(self, stopped: Daemon) -> None:
+        """As if a process that was stopped or killed had been so for its TTL."""
+        self.db.run(declare_dead([stopped.process.pid]))
+
+    def coordinator(self, *args: str, ttl: float = SHORT_TTL_S, sweep: float = 0.1) -> Daemon:
         """A coordinator process that leads or waits to."""
         started = Daemon(
             "agentos.coordinator", "--ttl", str(ttl), "--sweep", str(sweep), *args, env={"AGENTOS_DSN": self.dsn}
@@ -99,6 +108,14 @@ class Pool:
             daemon.close()
 
 
+def is_gone(pid: int) -> bool:
+    """Not there, or a zombie that its parent has yet to collect."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):  # the latter: it went between the open and the read
+        return True
+
+
 def ended(handle: TaskHandle, timeout_s: float = PATIENCE_S) -> str:
     """The final status of a task."""
     return until(
@@ -107,12 +124,29 @@ def ended(handle: TaskHandle, timeout_s: float = PATIENCE_S) -> str:
     ) or ""  # fmt: skip
 
 
+def declare_dead(pids: list[int]) -> Call[None]:
+    """What a sweep makes of processes whose TTL is over."""
+    return Call(
+        "UPDATE agentos.workers SET state = 'dead' WHERE pid = ANY($1::integer[]) AND state IN ('alive', 'draining')"
+        " RETURNING 1",
+        (pids,),
+        lambda _: None,
+    )
+
+
+ALIVE: Call[list[int]] = Call(
+    "SELECT pid FROM agentos.workers WHERE state IN ('alive', 'draining')",
+    (),
+    lambda rows: [row["pid"] for row in rows],
+)
 ALL_DUE: Call[None] = Call("UPDATE agentos.scheduled SET run_at = '-infinity' RETURNING 1", (), lambda _: None)
 
 
 @dataclass(slots=True)
 class Sweeping:
-    """What a coordinator does, from a thread of the test: cheaper than a process where none is to be killed."""
+    """What a coordinator does, from a thread of the test: cheaper than a process where none is to be killed. For who
+    has died, nobody waits until his TTL is over.
+    """
 
     db: Database
     every_s: float = 0.05
@@ -135,6 +169,8 @@ class Sweeping:
             with suppress(AgentOSError):
                 if self.hurry:
                     self.db.run(ALL_DUE)
+                if dead := [pid for pid in self.db.run(ALIVE) if is_gone(pid)]:
+                    self.db.run(declare_dead(dead))
                 queues = set(self.db.run(workers.promote()))
                 if taken := self.db.run(workers.reclaim()):
                     queues.update(self.db.run(coordinator.queues_of([lease.item_id for lease in taken])))

@@ -39,7 +39,7 @@ def test_by_default_the_changed_program_is_asked_about_and_nothing_is_done(pool:
     ]
     assert pool.effects("did") == ["did a", "did b"]
     handle.resolve("continue")
-    assert handle.result(20) == ["a", "x", "c"]
+    assert handle.result(60) == ["a", "x", "c"]
     assert pool.effects("did") == ["did a", "did b", "did x", "did c"]
     assert pool.effects("from") == ["from", "from a", "from a"]
 
@@ -50,7 +50,7 @@ def test_declared_to_continue_the_changed_program_goes_on_from_the_checkpoint_at
     handle = pool.submit("goes_on")
     killed(pool, "ledger_finish after 2")
     worker(pool, "a x b c")
-    assert handle.result(20) == ["a", "x", "b", "c"]
+    assert handle.result(60) == ["a", "x", "b", "c"]
     assert pool.effects("did") == ["did a", "did b", "did x", "did c"]  # b is replayed where the new program has it
     assert pool.effects("from") == ["from", "from a"]
     assert not handle.doubts()
@@ -65,7 +65,7 @@ def test_a_call_in_doubt_is_never_made_again_by_a_program_that_still_makes_it(
     killed(pool, "b after 1")
     worker(pool, "a b x")
     with pytest.raises(Exception, match="was begun"):
-        handle.result(20)
+        handle.result(60)
     assert pool.effects("did") == ["did a", "did b"]
 
 

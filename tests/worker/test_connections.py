@@ -13,7 +13,7 @@ SELECT application_name, count(*) FROM pg_stat_activity
 
 def test_a_busy_worker_keeps_at_most_four(pool: Pool) -> None:
     """Two for calls, one that beats and listens, and one for what runs in threads. An idle one: test_idle."""
-    pool.worker(concurrency=8, ttl=5)
+    pool.worker(concurrency=8, ttl=60)
     handles = [pool.submit("journey", steps=10) for _ in range(40)]
     pool.db.close()  # the test keeps none but the one that asks
     forget_process_caches()

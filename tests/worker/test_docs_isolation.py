@@ -12,4 +12,4 @@ def test_the_example_runs_in_a_process_of_its_own(pool: Pool, tmp_path: Path) ->
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.S)
     (tmp_path / "rendering.py").write_text(code)
     pool.worker(app="rendering:app", env={"PYTHONPATH": f"{tmp_path}:{PATH}"})
-    assert pool.submit("render", page="one").result(30) == {"page": "one", "exit_code": 0}
+    assert pool.submit("render", page="one").result(60) == {"page": "one", "exit_code": 0}

@@ -7,18 +7,15 @@ import pytest
 from tests.coordinator.daemon import until
 from tests.worker.pool import Pool, Sweeping
 
-AT_ONCE_S = 1.0
-
-
-def runs_again_after(pool: Pool, since: float) -> float:
-    pool.until_effect("paused 1 2")
-    return time.monotonic() - since
+GRACE_S = 60.0
+AT_ONCE_S = 15.0
+"""A second, and what a busy machine makes of it: long before the grace is over."""
 
 
 @pytest.mark.parametrize("kind", ["journey", "blocking_journey"])
 def test_a_handler_that_reaches_a_checkpoint_is_handed_over_there(pool: Pool, kind: str) -> None:
     """No coordinator runs: nothing needs one. The pause of the step after the signal is never entered."""
-    leaving = pool.worker("--label", "leaving")
+    leaving = pool.worker("--label", "leaving", grace=GRACE_S)
     handle = pool.submit(kind, steps=3, pause_after=0)
     pool.until_effect("paused 1 1")
     staying = pool.worker()
@@ -26,8 +23,8 @@ def test_a_handler_that_reaches_a_checkpoint_is_handed_over_there(pool: Pool, ki
     leaving.until_said('"draining"')
     said = time.monotonic()
     pool.log.with_name("go").touch()
-    assert handle.result(20)["done"] == [0, 1, 2]
-    assert time.monotonic() - said < 2 * AT_ONCE_S
+    assert handle.result(60)["done"] == [0, 1, 2]
+    assert time.monotonic() - said < AT_ONCE_S
     assert leaving.ended() == 0
     assert pool.counters(handle) == (2, 0, 0)
     assert len(pool.effects("effect")) == 3
@@ -46,9 +43,9 @@ def test_what_does_not_end_within_the_grace_runs_elsewhere_within_a_second_from_
     leaving.signal(signal.SIGTERM)
     since = time.monotonic()
     until(lambda: "resumed" in [e for (e,) in pool.rows("SELECT event FROM agentos.events")])
-    assert time.monotonic() - since < AT_ONCE_S + 0.3  # what the two processes of this test cost themselves
+    assert time.monotonic() - since < AT_ONCE_S  # no coordinator runs, and nobody else would take it back
     assert leaving.ended() == 0
-    assert handle.result(20)["done"] == [0, 1, 2]
+    assert handle.result(60)["done"] == [0, 1, 2]
     assert pool.counters(handle) == (2, 0, 0)
     assert len(pool.effects("effect")) == 3
     assert len(pool.effects("llm")) == 1
@@ -92,7 +89,7 @@ def test_a_handler_that_does_not_end_does_not_keep_the_process_nor_its_item(pool
 
 
 def test_an_idle_worker_is_gone_at_once(pool: Pool, sweeping: Sweeping) -> None:
-    leaving = pool.worker()
+    leaving = pool.worker(grace=GRACE_S)
     leaving.signal(signal.SIGTERM)
     since = time.monotonic()
     assert leaving.ended() == 0

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -34,11 +35,11 @@ def test_an_idle_worker_at_the_defaults_asks_at_most_twice_a_second_over_at_most
     try:
         pool.worker(ttl=15, concurrency=8)
         handles = [pool.submit("quick", n=n) for n in range(50)]
-        assert [handle.result(20) for handle in handles] == list(range(50))
+        assert [handle.result(60) for handle in handles] == list(range(50))
         assert connections(pool) <= 4
-        before, seconds = statements(server), 10.0
-        signal.sigtimedwait([], seconds)  # nothing to wait for: an idle worker is measured by the clock
-        rate = (statements(server) - before) / seconds
+        began, before = time.monotonic(), statements(server)
+        signal.sigtimedwait([], 10.0)  # nothing to wait for: an idle worker is measured by the clock
+        rate = (statements(server) - before) / (time.monotonic() - began)
         print(f"an idle worker: {rate:.1f} statements a second")
         assert 0.5 < rate <= 2.0
         assert connections(pool) <= 4
@@ -48,7 +49,7 @@ def test_an_idle_worker_at_the_defaults_asks_at_most_twice_a_second_over_at_most
 
 def test_what_was_imported_is_not_looked_through_for_garbage_while_handlers_run(pool: Pool) -> None:
     pool.worker()
-    assert pool.submit("frozen").result(20) == [False, True]
+    assert pool.submit("frozen").result(60) == [False, True]
 
 
 def statements(server: EmbeddedServer) -> int:
@@ -83,7 +84,7 @@ def test_probes_tell_whether_it_lives_and_whether_it_serves(pool: Pool) -> None:
     until(lambda: probe(port, "/readyz") == 503)
     assert probe(port, "/livez") == 200
     pool.log.with_name("go").touch()
-    assert handle.result(20) == "told"
+    assert handle.result(60) == "told"
     assert worker.ended() == 0
 
 

@@ -79,7 +79,7 @@ def test_a_rate_and_a_pause_hold_for_workers_that_serve_already(pool: Pool) -> N
     assert pool.db.run(flow.pause_queue("other"))
     app.submit("page", {"site": "a", "n": 1}, queue="other")
     free = app.submit("page", {"site": "a", "n": 2})
-    assert free.result(20) == 2
+    assert free.result(60) == 2
     assert pool.row(ended)[0] == 4
     assert pool.db.run(flow.resume_queue("other"))
     assert pool.db.run(flow.set_limit("kind", "call", "rate", 5, period_s=3600.0))

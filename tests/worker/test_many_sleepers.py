@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.coordinator.daemon import until_counted
 from tests.worker.inprocess import serving
 from tests.worker.pool import Sweeping
 
@@ -14,7 +15,7 @@ MANY = 10_000
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 async def test_ten_thousand_tasks_sleep_on_one_worker_and_all_wake(
     database_dsn: str, conn: psycopg.Connection[Any], clock: Any, sweeping: Sweeping
 ) -> None:
@@ -26,9 +27,7 @@ async def test_ten_thousand_tasks_sleep_on_one_worker_and_all_wake(
         return n
 
     async def until(query: str) -> None:
-        async with asyncio.timeout(150):
-            while (await asyncio.to_thread(conn.execute, query.encode())).fetchone() != (MANY,):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await asyncio.to_thread(until_counted, lambda: (conn.execute(query.encode()).fetchone() or (0,))[0], MANY)
 
     app.submit_many("sleeper", [{"n": n} for n in range(MANY)])
     loop = asyncio.get_running_loop()

@@ -36,7 +36,7 @@ async def test_a_handler_is_parked_where_it_next_records_something(database_dsn:
             await ctx.tool("two", 2, execute=lambda _call, _arguments: done.append("two"))
         return list(done)
 
-    async with serving(app, database_dsn, ttl_s=0.6, beat_s=0.05) as worker:
+    async with serving(app, database_dsn, beat_s=0.05) as worker:
         handle = app.submit("steps")
         await asyncio.wait_for(started.wait(), 10)
         assert await handle.apause() == "running"
@@ -86,7 +86,7 @@ async def test_a_blocking_handler_is_parked_too(database_dsn: str, db: Database)
             ctx.checkpoint("manual_checkpoint", {"attempt": ctx.attempt})
         return attempt
 
-    async with serving(app, database_dsn, ttl_s=0.6, beat_s=0.05):
+    async with serving(app, database_dsn, beat_s=0.05):
         handle = app.submit("plain")
         await until(lambda: runs)
         await handle.apause()
@@ -110,7 +110,7 @@ async def test_the_grace_of_a_cancel_can_be_set(database_dsn: str) -> None:
 
     with pytest.raises(ConfigInvalid):
         app.task("wrong", cancel_grace_s=-1)
-    async with serving(app, database_dsn, ttl_s=0.6, beat_s=0.05, cancel_grace_s=3600) as worker:
+    async with serving(app, database_dsn, beat_s=0.05, cancel_grace_s=3600) as worker:
         handle = app.submit("stubborn")
         await asyncio.wait_for(started.wait(), 10)
         attempt = next(iter(worker.held.attempts.values()))

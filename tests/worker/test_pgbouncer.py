@@ -34,7 +34,7 @@ def test_a_killed_worker_is_recovered_behind_pgbouncer(pooled: Pool) -> None:
     doomed.signal(signal.SIGKILL)
     pooled.worker()
     pooled.log.with_name("go").touch()
-    assert [handle.result(30)["done"] for handle in handles] == [[0, 1, 2]] * 4
+    assert [handle.result(60)["done"] for handle in handles] == [[0, 1, 2]] * 4
     assert pooled.repeated("effect") == []
     assert {pooled.counters(handle) for handle in handles} == {(2, 0, 1)}
 
@@ -45,5 +45,5 @@ def test_a_handlers_own_transaction_commits_behind_pgbouncer(pooled: Pool) -> No
     pooled.worker(concurrency=4)
     handles = [pooled.submit("pays", steps=3) for _ in range(8)]
     for handle in handles:
-        handle.result(30)
+        handle.result(60)
     assert pooled.rows("SELECT step, count(*) FROM payments GROUP BY 1 ORDER BY 1") == [(0, 8), (1, 8), (2, 8)]

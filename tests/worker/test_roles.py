@@ -57,7 +57,7 @@ def test_a_task_is_recovered_by_processes_that_may_do_only_their_duty(pool: Pool
     doomed.signal(signal.SIGKILL)
     pool.worker("--dsn", duties["worker"])
     pool.log.with_name("go").touch()
-    assert handle.result(30)["done"] == [0, 1, 2]
+    assert handle.result(60)["done"] == [0, 1, 2]
     assert pool.repeated("effect") == []
     assert pool.counters(handle) == (2, 0, 1)
     leaving = pool.worker("--dsn", duties["worker"])

@@ -101,7 +101,7 @@ async def test_a_plain_handler_tells_from_its_thread(database_dsn: str) -> None:
 async def test_what_cannot_be_told_is_refused_at_once(database_dsn: str) -> None:
     async with serving(app, database_dsn):
         handle = await asyncio.to_thread(app.submit, "refused")
-        await handle.aresult(20)
+        await handle.aresult(60)
 
 
 async def test_thousands_of_tokens_cost_a_few_commits(database_dsn: str) -> None:
@@ -110,9 +110,11 @@ async def test_thousands_of_tokens_cost_a_few_commits(database_dsn: str) -> None
         events = [event async for event in handle.aevents()]
     assert "".join(e.data["text"] for e in events if e.event == "tokens") == "".join(f"{n} " for n in range(2_000))
     with connect(database_dsn) as conn:
-        row = conn.execute("SELECT count(DISTINCT xact) FROM agentos.events").fetchone()
+        row = conn.execute(
+            "SELECT count(DISTINCT xact), extract(epoch FROM max(at) - min(at))::float8 FROM agentos.events"
+        ).fetchone()
     assert row is not None
-    assert row[0] <= 10
+    assert row[0] <= 10 + row[1] / 0.15  # a batch each 0.15 s, however slow the machine is
 
 
 async def test_it_is_seen_while_the_handler_runs(database_dsn: str, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_one_trace_from_the_submit_over_a_killed_worker_to_the_end(
     handle = App(dsn=pool.dsn).handle("task-1")
     until(lambda: collector.all("attempt agent", attempt=2), timeout_s=60)
     handle.signal("go", None)
-    assert handle.result(30) == "done"
+    assert handle.result(60) == "done"
     second.signal(signal.SIGTERM)
     assert second.ended() == 0
 
@@ -87,7 +87,7 @@ def test_a_handler_in_a_process_of_its_own_is_part_of_the_trace_of_a_task_that_n
     pool: Pool, collector: Collector, hurrying: Sweeping
 ) -> None:
     worker = pool.worker(app=APP, env=collector.env)
-    assert App(dsn=pool.dsn).submit("apart").result(30) == 2
+    assert App(dsn=pool.dsn).submit("apart").result(60) == 2
     line = json.loads(worker.until_said("attempt failed"))
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0

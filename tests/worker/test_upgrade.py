@@ -65,7 +65,7 @@ async def test_calls_that_run_while_the_functions_are_replaced_charge_nothing(
                 elif how == "whole":
                     await waits_or(done, conn, CALLS[step])
                 else:
-                    await asyncio.wait_for(done.wait(), 3)  # nobody waits for a migration that has not committed
+                    await asyncio.wait_for(done.wait(), 20)  # nobody waits for a migration that has not committed
             assert await asyncio.to_thread(handle.result, 30) == "done"
             assert conn.execute(COUNTERS).fetchall() == [(1, 0, 0)]
 

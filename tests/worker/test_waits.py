@@ -22,8 +22,8 @@ from agentos.store.errors import ChildFailed, StaleAnswer, TaskFailed, WaitTimeo
 
 
 async def until(condition: Callable[[], Any]) -> Any:
-    """Wait until something holds, for at most ten seconds."""
-    async with asyncio.timeout(10):
+    """Wait until something holds, for at most thirty seconds."""
+    async with asyncio.timeout(30):
         while not (found := await asyncio.to_thread(condition)):  # noqa: ASYNC110  it is the database's
             await asyncio.sleep(0.01)
     return found

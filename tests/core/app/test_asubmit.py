@@ -65,7 +65,7 @@ async def test_rolled_back_nothing_is_there_committed_all_of_it_runs(
     assert counts(conn) == (3, 3, 3, 3)
     assert conn.execute("SELECT count(*) FROM orders").fetchone() == (1,)
     async with serving(app, database_dsn, queues=("sums", "default")):
-        assert [await handle.aresult(20) for handle in handles] == [2, 4, 6]
+        assert [await handle.aresult(60) for handle in handles] == [2, 4, 6]
 
 
 async def test_after_the_commit_wake_tells_the_workers_of_its_queue(
@@ -139,13 +139,13 @@ async def test_a_new_kind_in_an_open_transaction_keeps_no_other_submitter_waitin
     if way == "blocking":
         with psycopg.connect(database_dsn) as blocking:
             app.submit("double", {"n": 1}, conn=blocking)
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(20):
                 await App().asubmit("double", {"n": 2}, queue="sums")
     else:
         mine: Any = await (asyncpg.connect if way == "asyncpg" else psycopg.AsyncConnection.connect)(database_dsn)
         await mine.execute("BEGIN")
         await app.asubmit_many("double", [{"n": 1}], conn=mine)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await App().asubmit("double", {"n": 2}, queue="sums")
         await mine.close()
 
@@ -207,10 +207,10 @@ async def test_a_handlers_transaction_takes_tasks_along(app: App, database_dsn: 
                 handle = await app.asubmit("double", {"n": 4}, task_id="child", conn=conn)
                 await ctx.checkpoint("state_transition", {"submitted": True})
             await handle.wake()
-        return int(await app.handle("child").aresult(10))
+        return int(await app.handle("child").aresult(60))
 
     async with serving(app, database_dsn, queues=("sums", "default")):
-        assert await (await app.asubmit("parent")).aresult(20) == 8
+        assert await (await app.asubmit("parent")).aresult(60) == 8
 
 
 @pytest.mark.parametrize(("function", "options"), [(App.submit, SubmitOptions), (App.submit_many, SubmitManyOptions)])

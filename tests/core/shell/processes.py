@@ -4,8 +4,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 
-def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> bool:
+from agentos.core.shell import run_command
+from agentos.store.errors import ToolTimeout
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 60.0) -> bool:
     """Whether `holds` comes true in time."""
     deadline = time.monotonic() + within_s
     while not holds():
@@ -13,6 +18,20 @@ def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def timed_out(command: str, says: str, *timeouts_s: float) -> str:
+    """What the error says of a command that ended at its timeout, once it had got so far as to write `says`: a busy
+    machine may take longer than the shortest timeout to start a shell.
+    """
+    said = ""
+    for timeout_s in timeouts_s:
+        with pytest.raises(ToolTimeout) as caught:
+            run_command(command, timeout_s=timeout_s)
+        said = str(caught.value)
+        if says in said:
+            break
+    return said
 
 
 def alive(pid: int) -> bool:
