@@ -61,12 +61,12 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 def end(process: subprocess.Popen[str]) -> str:
     """Let `process` end by itself; its stderr."""
-    return process.communicate(timeout=30)[1]
+    return process.communicate(timeout=60)[1]
 
 
 def kill(process: subprocess.Popen[str]) -> None:
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 60.0) -> bool:

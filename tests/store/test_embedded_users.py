@@ -108,6 +108,7 @@ def test_a_forked_child_is_a_user_of_its_own(server: EmbeddedServer, made: Path)
     parent.stdin.flush()
     assert first_line(parent) == "True"
     os.kill(int(child), signal.SIGKILL)
+    parent.communicate(timeout=60)  # closes what the two had in common
 
 
 def test_a_child_process_does_not_keep_the_lock_of_its_parent(server: EmbeddedServer, made: Path) -> None:

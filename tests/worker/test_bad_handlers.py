@@ -70,13 +70,13 @@ def test_a_kind_that_nobody_serves_is_never_claimed_and_stays_ready(pool: Pool) 
 
 def test_when_no_beat_gets_through_nothing_new_is_begun_and_handlers_end_before_the_ttl(pool: Pool) -> None:
     """The workers row is locked from outside: the process lives, the database lives, the beat does not arrive."""
-    ttl_s = 10.0
+    ttl_s = 12.0  # a beat each 4 s
     worker = pool.worker(ttl=ttl_s)
     patient = pool.submit("wait")
     busy = pool.submit("busy")
     pool.until_effect("busy")
     pool.until_effect("waiting")
-    until(lambda: pool.row("SELECT clock_timestamp() - beat_at > '2.5 s' FROM agentos.workers")[0])  # the next is near
+    until(lambda: pool.row("SELECT clock_timestamp() - beat_at > '3 s' FROM agentos.workers")[0])  # the next is near
     with pool.db.connection() as locker, locker.transaction():
         locker.execute("SELECT 1 FROM agentos.workers FOR UPDATE")
         locked = time.monotonic()
