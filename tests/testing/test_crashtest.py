@@ -5,8 +5,10 @@ import json
 import os
 import re
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -81,7 +83,14 @@ def test_a_call_by_itself_is_done_whole_or_not_and_may_be_said_again(agentos_poo
 
 def test_a_session_that_still_works_is_waited_for(agentos_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a process that was killed: as long as it holds its locks, the call would be said again too early."""
-    monkeypatch.setattr(alone, "LINGERS_S", 0.05)
+    monkeypatch.setattr(alone, "LINGERS_S", 0.5)
+    see = Stage.see
+
+    def slowly(stage: Stage, *args: Any) -> Any:
+        time.sleep(0.6)  # a busy machine: a look takes longer than a session that is idle is waited for
+        return see(stage, *args)
+
+    monkeypatch.setattr(Stage, "see", slowly)
     (look,) = (each for each in TRANSITIONS if each.name == "look_for_stuck")
     with psycopg.connect(agentos_pool.dsn) as conn, ThreadPoolExecutor(1) as beside:
 
@@ -92,7 +101,7 @@ def test_a_session_that_still_works_is_waited_for(agentos_pool: Pool, monkeypatc
         arranged = dataclasses.replace(look, arrange=arrange)
         played = beside.submit(alone.play, agentos_pool, arranged, CrashPoint("during", "look_for_stuck"), "look-again")
         until(lambda: waits_for_a_lock(agentos_pool), what="the call of the process that was killed waits")
-        assert not wait([played], timeout=1.0).done
+        assert not wait([played], timeout=2.0).done
         conn.rollback()
         played.result()
 

@@ -71,9 +71,12 @@ def _wait_for_its_session(stage: Stage) -> None:
     Behind a pooler the session stays, idle: it is not waited for long. One that still works is: it holds its locks.
     """
     idle_until, deadline = time.monotonic() + LINGERS_S, time.monotonic() + CHILD_S
-    while (busy := stage.see(BUSY, _session(stage))[0]) is not None and time.monotonic() < min(idle_until, deadline):
-        if busy:
-            idle_until = time.monotonic() + LINGERS_S
+    while (busy := stage.see(BUSY, _session(stage))[0]) is not None:
+        now = time.monotonic()
+        if now >= deadline or (not busy and now >= idle_until):
+            return
+        if busy:  # however long the look itself took
+            idle_until = now + LINGERS_S
         time.sleep(LOOK_S)
 
 
