@@ -65,11 +65,12 @@ RETURNS boolean LANGUAGE sql AS $$
            AND l.version = coalesce(p_version, agentos.newest_version(p_queue, p_kind)))
 $$;
 
+-- p_hand: to a worker that waits for it, if there is one; else, and as a rule, it is made ready.
 -- One task of one item: three rows. `insert_record` and `lane_of` are written out: a call of a function within one costs
 -- 10 us, a tenth of all that the server does here.
 CREATE FUNCTION agentos.submit(p_task text, p_kind text, p_title text, p_payload text, p_queue text, p_priority integer,
                                p_max_attempts integer, p_timeout_s real, p_delay_s float8, p_version integer DEFAULT NULL,
-                               p_tenant text DEFAULT '', p_key text DEFAULT '')
+                               p_tenant text DEFAULT '', p_key text DEFAULT '', p_hand boolean DEFAULT false)
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_item bigint := nextval('agentos.item_ids');
@@ -96,7 +97,7 @@ BEGIN
     IF p_delay_s > 0 THEN
         INSERT INTO agentos.scheduled (item_id, run_at, lane, rank, attempt, failures, crashes)
         VALUES (v_item, v_at + make_interval(secs => p_delay_s), v_lane, v_rank, 0, 0, 0);
-    ELSE
+    ELSIF NOT p_hand OR NOT agentos.hand_over(v_item, v_lane, v_rank, v_at) THEN
         INSERT INTO agentos.lease_ready (lane, rank, seq, item_id, attempt, failures, crashes)
         VALUES (v_lane, v_rank, nextval('agentos.ready_seqs'), v_item, 0, 0, 0);
     END IF;

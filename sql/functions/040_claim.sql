@@ -5,7 +5,7 @@ CREATE TYPE agentos.claimed AS (
     item_id bigint, token uuid, lane integer, attempt integer, failures integer, crashes integer, claimed_us bigint,
     task_id text, seq integer, key text, queue text, kind text, payload text, max_attempts integer, timeout_s float8,
     cancelled boolean, paused boolean, version integer,
-    fenced bigint[], solo_waiting boolean  -- of the last row only, which has no item (`agentos.last_row`)
+    fenced bigint[], solo_waiting boolean, handed boolean  -- of the last row only, which has no item (`agentos.last_row`)
 );
 
 -- The claim's own workers row, locked against the declaration of its death; without it a claim racing that
@@ -69,7 +69,7 @@ BEGIN
     SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, v_us,
            w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
            coalesce(t.cancel_requested OR t.status IS NOT NULL, false), coalesce(t.paused, false), l.version,
-           NULL::bigint[], NULL::boolean
+           NULL::bigint[], NULL::boolean, NULL::boolean
       FROM held h
       CROSS JOIN LATERAL (SELECT * FROM agentos.work_items i WHERE i.item_id = h.item_id OFFSET 0) w
       JOIN agentos.lanes l ON l.lane = abs(h.lane)
@@ -176,7 +176,7 @@ CREATE FUNCTION agentos.claimed_rows(p_held agentos.lease_held[]) RETURNS SETOF 
            (extract(epoch FROM h.claimed_at) * 1000000)::bigint,
            w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
            coalesce(t.cancel_requested OR t.status IS NOT NULL, false), coalesce(t.paused, false), l.version,
-           NULL::bigint[], NULL::boolean
+           NULL::bigint[], NULL::boolean, NULL::boolean
       FROM unnest(p_held) h
       JOIN agentos.work_items w USING (item_id)
       JOIN agentos.lanes l ON l.lane = abs(h.lane)

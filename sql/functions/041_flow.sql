@@ -9,7 +9,7 @@ CREATE FUNCTION agentos.stop_claims() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM agentos.enter_fence(), set_config('lock_timeout', '2s', true);
     LOCK TABLE agentos.workers IN EXCLUSIVE MODE;
-    UPDATE agentos.workers SET claim_epoch = claim_epoch + 1 WHERE state = 'alive' AND role IN ('worker', 'solo');
+    UPDATE agentos.workers SET claim_epoch = claim_epoch + 1, offering = false WHERE state = 'alive' AND role IN ('worker', 'solo');
 END $$;
 
 -- Limits that claims from a lane obey, with the key that each counts it under. Limits per tenant or key leave alone what
@@ -45,10 +45,18 @@ CREATE FUNCTION agentos.newest_lane() RETURNS integer LANGUAGE sql AS $$
     SELECT coalesce(max(l.lane), 0) FROM agentos.lanes l
 $$;
 
--- The claim of a worker that lately found nothing: it also tells whether there is a lane the worker does not know.
+-- The claim of a worker that lately found nothing: it also tells whether there is a lane the worker does not know, or an item
+-- that was handed to it (`is_handed`): then it claims nothing, and a last row says so.
 CREATE FUNCTION agentos.claim_idle(p_worker bigint, p_epoch integer, p_lanes integer[], p_limit integer, p_solo integer[],
-                                   p_newest integer) RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
+                                   p_newest integer, p_above bigint DEFAULT NULL, p_known bigint[] DEFAULT NULL)
+RETURNS SETOF agentos.claimed LANGUAGE plpgsql AS $$
+DECLARE v_last agentos.claimed;
 BEGIN
+    IF p_above IS NOT NULL AND agentos.is_handed(p_worker, p_above, p_known) THEN
+        v_last.handed := true;
+        RETURN NEXT v_last;
+        RETURN;
+    END IF;
     IF agentos.newest_lane() > p_newest THEN PERFORM agentos.lanes_changed(p_worker); END IF;
     RETURN QUERY SELECT * FROM agentos.claim(p_worker, p_epoch, p_lanes, p_limit, p_solo);
 END $$;

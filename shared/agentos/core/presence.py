@@ -73,6 +73,8 @@ class Heartbeat:
     _alive_since: float = field(default_factory=monotonic)
     _lost_at: float | None = None
     _dead: bool = False
+    _waits: bool = False
+    _standing_by: bool = False
     _vigil: Vigil = field(default_factory=Vigil)
     _thread: threading.Thread | None = None
 
@@ -87,6 +89,23 @@ class Heartbeat:
         self._vigil.end()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=self.ttl_s)
+
+    def stand_by(self) -> None:
+        """Let submits hand work to this worker, soon and until `stand_down`; said again it costs nothing."""
+        self._waits = True
+        if not self._standing_by:
+            self._vigil.poke()
+
+    def stand_down(self) -> None:
+        """Let them hand it no more, soon. From any thread."""
+        self._waits = False
+        if self._standing_by:
+            self._vigil.poke()
+
+    @property
+    def standing_by(self) -> bool:
+        """Whether submits may hand it work now: that session of its may have ended meanwhile."""
+        return self._standing_by
 
     @property
     def age_s(self) -> float:
@@ -131,13 +150,23 @@ class Heartbeat:
                     vigil.ended.wait(random.uniform(0, min(self.beat_s, AT_FIRST_S if first else 1.0)))
 
     def _beat_on(self, conn: psycopg.Connection[Any]) -> None:
-        self._beat(OnConnection(conn))
+        db = OnConnection(conn)
+        self._beat(db)
         if self.on_notice is not None:
             listen(conn, self.on_notice)
-        while not self._vigil.ended.is_set():
-            self._vigil.keep(conn, self.beat_s, self.on_notice)
-            if not self._vigil.ended.is_set():
-                self._beat(OnConnection(conn))
+        try:
+            while not self._vigil.ended.is_set():
+                self._vigil.keep(conn, self.beat_s, self.on_notice, lambda: self._say_if_it_waits(db))
+                if not self._vigil.ended.is_set():
+                    self._beat(db)
+        finally:
+            self._standing_by = False  # with its session
+
+    def _say_if_it_waits(self, db: OnConnection) -> None:
+        if (waits := self._waits) != self._standing_by:
+            self._standing_by = db.run(workers.stand_by(self.worker_id, waits=waits))
+            if self._waits != waits:  # told otherwise by who still saw the former state
+                self._vigil.poke()
 
     def _beat(self, db: OnConnection) -> None:
         sent, asked_at = monotonic(), time.time()

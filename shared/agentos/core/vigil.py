@@ -29,6 +29,8 @@ class Vigil:
 
     def __enter__(self) -> Self:
         self._sockets = socket.socketpair()
+        for each in self._sockets:
+            each.setblocking(False)
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -38,12 +40,20 @@ class Vigil:
     def end(self) -> None:
         """Whoever waits returns at once, now and from now on."""
         self.ended.set()
+        self.poke()
+
+    def poke(self) -> None:
+        """Whoever waits, or comes to wait, sees to what there is to do besides."""
         for each in self._sockets[1:]:
-            with suppress(OSError):  # it has returned, and closed it
+            with suppress(OSError):  # it has returned, and closed it; or has not come to read what is there
                 each.send(b".")
 
-    def keep(self, conn: psycopg.Connection[Any], seconds: float, heard: Callable[[Notices], None] | None) -> None:
-        """Wait so long, or until the end. `heard` gets what is said meanwhile on the channel of `listen`.
+    def keep(
+        self, conn: psycopg.Connection[Any], seconds: float, heard: Callable[[Notices], None] | None,
+        poked: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Wait so long, or until the end. `heard` gets what is said meanwhile on the channel of `listen`; `poked` is
+        called after each `poke`, and may use the connection.
 
         Never longer, however much is said. Raises psycopg.OperationalError: when the session ends.
         """
@@ -55,7 +65,10 @@ class Vigil:
                 notices = _arrived(conn)  # also what came with the beat's answer
                 if notices and heard is not None:
                     heard(notices)
-                selector.select(left_s)
+                for key, _ in selector.select(left_s):
+                    if key.fileobj is self._sockets[0]:
+                        self._sockets[0].recv(4096)
+                        poked()
 
 
 def listen(conn: psycopg.Connection[Any], heard: Callable[[Notices], None]) -> None:

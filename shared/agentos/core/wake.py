@@ -1,7 +1,8 @@
 """Waking workers that listen: a NOTIFY of its own, after the commit, at most every 20 ms per process.
 
 Inside submit it would halve the rate (NOTIFY takes a database-wide lock at commit). A lost wake-up costs a poll. The
-first after a pause travels behind its submit; the others go out on a connection beside.
+first after a pause travels behind its submit, which may have handed its item to a worker that waits: then it tells that
+one alone. The others go out on a connection beside.
 """
 
 import queue
@@ -18,7 +19,7 @@ from agentos.store.errors import AgentOSError
 
 log = get_logger(__name__)
 
-_WAKE = Form(workers.wake_one("").sql, [None], (0,))
+_WAKE = Form(workers.wake_behind("").sql, [None], (0,))
 PAUSE_S = 0.02
 
 

@@ -162,13 +162,14 @@ class Database:
         """Run a call whose reply says nothing in a transaction of its own, its blanks filled with these texts; `then`
         behind it, in the same message and another transaction.
         """
-        sent = (form.sql, form.filled(texts))
+        texts_of = form.filled(texts)
         conn = self._pool.take()
         try:
             if then is None:
-                put(conn, *sent)
+                put(conn, form.sql, texts_of)
             else:
-                put_two(conn, sent, then)
+                pooled = conn.prepare_threshold is None  # what comes then may run in another session
+                put_two(conn, ((not pooled and form.followed) or form.sql, texts_of), then)
         finally:
             self._pool.give(conn)
 

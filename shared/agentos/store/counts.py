@@ -75,6 +75,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.claimed_items = 0
+        self.handed_items = 0
         self.claims = Histogram(ROUND_TRIP_S)
         self.completions = Histogram(ROUND_TRIP_S)
         self.checkpoints = Histogram(ROUND_TRIP_S)

@@ -45,11 +45,14 @@ class Session(psycopg.Connection[Any]):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A call of which all is written but the arguments at `blanks`. Its reply is not read."""
+    """A call of which all is written but the arguments at `blanks`. Its reply is not read. `followed`: what is sent in
+    place of `sql` when another call goes along in the same message, and so in the same session.
+    """
 
     sql: LiteralString
     arguments: Sequence[bytes | None]
     blanks: Sequence[int]
+    followed: LiteralString | None = None
 
     def filled(self, texts: Sequence[str]) -> Texts:
         """All arguments, with these in the blanks. Raises InvalidValue: if one of them cannot be sent."""
@@ -62,10 +65,10 @@ class Form:
         return arguments
 
 
-def form_of(call: Call[Any], blanks: Sequence[int]) -> Form | None:
+def form_of(call: Call[Any], blanks: Sequence[int], followed: LiteralString | None = None) -> Form | None:
     """The call without the arguments at `blanks`; None: something else that it says only a cursor can send."""
     try:
-        return Form(call.sql, [_text(each) for each in call.args], blanks)
+        return Form(call.sql, [_text(each) for each in call.args], blanks, followed)
     except (_NotPlain, UnicodeEncodeError):
         return None
 

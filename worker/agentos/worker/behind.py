@@ -9,6 +9,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from agentos.core.logs import get_logger
 from agentos.core.wake import Waker
@@ -17,6 +18,9 @@ from agentos.store.connect import Database
 from agentos.worker.outage import TROUBLE, reason
 from agentos.worker.running import Attempt, Held
 from agentos.worker.slots import Slots
+
+if TYPE_CHECKING:
+    from agentos.worker.handed import Handed
 
 log = get_logger(__name__)
 
@@ -28,23 +32,29 @@ class Behind:
     """
 
     def __init__(self, db: Database, slots: Slots, held: Held, waker: Waker, unsure: Callable[[], None]) -> None:
-        self._db = db
-        self._slots = slots
-        self._held = held
-        self._waker = waker
-        self._unsure = unsure
-        self._loop = asyncio.get_running_loop()
+        self.db = db
+        self.slots = slots
+        self.held = held
+        self.waker = waker
+        self.unsure = unsure
+        self.loop = asyncio.get_running_loop()
+        self.handed: Handed | None = None
         self._taken: queue.SimpleQueue[list[Attempt]] = queue.SimpleQueue()
 
     @property
     def waits(self) -> bool:
         """Whether something does."""
-        return bool(self._slots.queue)
+        return bool(self.slots.queue)
 
     def take(self) -> None:
         """In the main thread, while a handler runs there: a lock might be held by the code that it interrupts."""
-        if taken := self._slots.take_queue():
+        if taken := self.slots.take_queue():
             self._taken.put(taken)
+
+    def stalled(self) -> None:
+        """From the thread that watches, while the loop stands still: what submits hand over would wait as well."""
+        if self.handed is not None:
+            self.handed.stalled()
 
     def give_back(self) -> None:
         """From the thread that watches: give back what was taken, without waiting for it."""
@@ -57,17 +67,17 @@ class Behind:
         log.warning("a handler blocks the event loop; what waits behind it is given back", count=len(taken))
         sure = False
         try:
-            self._db.run(items.release(taken[0].worker_id, [(a.item.item_id, a.item.token) for a in taken]))
+            self.db.run(items.release(taken[0].worker_id, [(a.item.item_id, a.item.token) for a in taken]))
             sure = True
         except TROUBLE as exc:
             log.warning("it is not known whether that arrived", error=reason(exc))
         finally:
-            self._loop.call_soon_threadsafe(self._forget, taken)
+            self.loop.call_soon_threadsafe(self._forget, taken)
             if not sure:  # behind it: who asks what is held would take them for known
-                self._loop.call_soon_threadsafe(self._unsure)
+                self.loop.call_soon_threadsafe(self.unsure)
         for name in {attempt.item.queue for attempt in taken}:
-            self._waker.wake(name)
+            self.waker.wake(name)
 
     def _forget(self, taken: list[Attempt]) -> None:
         for attempt in taken:
-            self._held.remove(attempt)
+            self.held.remove(attempt)

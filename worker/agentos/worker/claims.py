@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from agentos.core.logs import get_logger
+from agentos.core.presence import Heartbeat
 from agentos.core.process import monotonic
 from agentos.store.calls import items, workers
 from agentos.store.calls.items import Claimed
@@ -13,7 +14,9 @@ from agentos.store.connect import AsyncDatabase
 from agentos.store.counts import counts
 from agentos.store.errors import DatabaseUnavailable
 from agentos.store.run import Call
+from agentos.worker.behind import Behind
 from agentos.worker.flush import Completions, as_sent
+from agentos.worker.handed import Handed
 from agentos.worker.lanes import Lanes
 from agentos.worker.pace import CLAIM_MOST
 from agentos.worker.running import Attempt, Held, Stop
@@ -26,14 +29,17 @@ T = TypeVar("T")
 class Claims:
     """The claims of one worker id. One is in flight at most; lanes are taken in turn, so that none starves."""
 
-    def __init__(self, db: AsyncDatabase, worker_id: int, ttl_s: float, held: Held, slots: Slots, lanes: Lanes) -> None:
+    def __init__(
+        self, db: AsyncDatabase, heartbeat: Heartbeat, held: Held, slots: Slots, lanes: Lanes, behind: Behind
+    ) -> None:
         self._db = db
-        self._worker_id = worker_id
-        self._timeout_s = ttl_s / 3
+        self._worker_id = heartbeat.worker_id
+        self._timeout_s = heartbeat.ttl_s / 3
         self._held = held
         self._slots = slots
         self._epoch = 0
         self._claim_no = slots.begun
+        self.handed = behind.handed = Handed(db, heartbeat, lanes, behind)
         self._marked: set[int] = set()
         self._lanes = lanes
         self._limited_first = False
@@ -59,7 +65,9 @@ class Claims:
         over = [n for n in self._marked if not self._held.prefetched.get(n)]
         if not batch and not begun and not over and not claim_no:
             if lanes.idle and not lanes.woken:
-                call = items.claim_idle(self._worker_id, self._epoch, asked, most, lanes.solo, lanes.newest)
+                call = items.claim_idle(
+                    self._worker_id, self._epoch, asked, most, lanes.solo, lanes.newest, *self.handed.unknown()
+                )
             else:
                 call = items.claim(self._worker_id, self._epoch, asked, most, lanes.solo)
         else:
@@ -85,9 +93,18 @@ class Claims:
         if lanes.limited:
             claimed = await self._with_limited(claimed, room)
         lanes.idle = not claimed.items
-        if lanes.idle and lanes.woken and await lanes.look_if_new(at_once=True):
-            self._held.changed.set()
+        if lanes.idle:
+            await self._found_nothing(claimed)
         return claimed
+
+    async def _found_nothing(self, claimed: Claimed) -> None:
+        if claimed.handed:
+            self.handed.told = True
+            self._held.changed.set()
+            return
+        await self.handed.offer(self._epoch)
+        if self._lanes.woken and await self._lanes.look_if_new(at_once=True):
+            self._held.changed.set()
 
     async def _with_limited(self, claimed: Claimed, room: int) -> Claimed:
         """Beside that, what limits leave: after the completions, whose places are free again. Who claims first changes
@@ -134,6 +151,10 @@ class Claims:
         except BaseException:
             self.ambiguous = True
             raise
+
+    async def fetch(self) -> Claimed:
+        """What submits have handed over, begun as what a claim brings. Raises DatabaseUnavailable: call again."""
+        return Claimed(await self.handed.fetch(self._timeout_s), solo_waiting=False)
 
     async def give_back_queue(self) -> set[str]:
         """Items that were prefetched and have not begun: others may run them, and nothing is charged. Returns whose.

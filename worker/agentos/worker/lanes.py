@@ -26,11 +26,13 @@ class Lanes:
     def __init__(self, db: AsyncDatabase) -> None:
         self._db = db
         self._what: tuple[tuple[str, ...], list[str], list[int]] = ((), [], [])
-        self._alone = False
+        self.alone = False
         self.free = Fair()
         self.limited = Fair()
         self._solo: list[int] = []
         self.newest = 0
+        self.looks = 0
+        self.unlimited: list[int] = []
         self.woken = False
         self.idle = False
         self._looked_at = monotonic()
@@ -38,7 +40,7 @@ class Lanes:
 
     async def serve(self, queues: tuple[str, ...], kinds: list[str], versions: list[int], *, solo: bool) -> None:
         """Serve these; `solo`: only what must run alone."""
-        self._what, self._alone = (queues, kinds, versions), solo
+        self._what, self.alone = (queues, kinds, versions), solo
         await self.look()
 
     @property
@@ -62,12 +64,14 @@ class Lanes:
         """Ask anew. After the claim epoch is known: what is set later then raises it again."""
         self._looked_at, self.woken = monotonic(), False
         served = await self._db.run(flow.served_lanes(*self._what))
-        sign = -1 if self._alone else 1
+        sign = -1 if self.alone else 1
         lanes = [flow.ServedLane(sign * each.lane, each.tenant, each.weight, each.limited) for each in served.lanes]
         random.shuffle(lanes)
         self.free.serve([each for each in lanes if not each.limited])
+        self.unlimited = [each.lane for each in lanes if not each.limited]
+        self.looks += 1
         self.limited.serve([each for each in lanes if each.limited])
-        self._solo = [] if self._alone else [-each.lane for each in lanes]
+        self._solo = [] if self.alone else [-each.lane for each in lanes]
         self.newest = served.newest
 
     async def look_if_new(self, *, at_once: bool = False) -> bool:

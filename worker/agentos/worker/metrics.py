@@ -26,6 +26,7 @@ def worker_readings(worker: "Worker") -> Iterable[Reading]:
     yield Reading(names.CLOCK_SKEW, skew_s)
     yield from of_counter(names.DEATHS, counts.deaths)
     yield Reading(names.CLAIMED, counts.claimed_items)
+    yield Reading(names.HANDED, counts.handed_items)
     yield Reading(names.CLAIM_SECONDS, counts.claims)
     yield Reading(names.COMPLETE_SECONDS, counts.completions)
     yield Reading(names.CHECKPOINT_SECONDS, counts.checkpoints)

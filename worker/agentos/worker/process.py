@@ -83,7 +83,7 @@ class Worker:
         )  # fmt: skip
         self._slots = Slots(self.options.concurrency, self._execution.run)
         self._lanes = Lanes(self._db)
-        self.vitals.behind = Behind(self._sync_db, self._slots, self.held, self._waker, self._unsure)
+        self._behind = self.vitals.behind = Behind(self._sync_db, self._slots, self.held, self._waker, self._unsure)
         self._pace = Pace(0 if self.options.solo else self.options.settings.prefetch)
         background = [asyncio.create_task(self.vitals.tick()), asyncio.create_task(self._self_fence())]
         if self.options.listen and self._db.pooled:
@@ -131,6 +131,7 @@ class Worker:
         if workers.GONE in queues:
             self._prepared_at = 0.0
             self.wake()
+        self._claims.handed.noticed(queues)
         if not queues or not queues.isdisjoint(self.options.queues):
             self._lanes.woken = True
             self.wake()
@@ -175,9 +176,9 @@ class Worker:
         beat.on_dead = on_loop(self._told_dead)
         if self.options.listen and not self._db.pooled:
             beat.on_notice = on_loop(self._noticed)
+        self._claims = Claims(self._db, beat, self.held, self._slots, self._lanes, self._behind)
         await asyncio.to_thread(presence.start)
-        self.vitals.heartbeat = presence.heartbeat
-        self._claims = Claims(self._db, presence.worker_id, settings.ttl_s, self.held, self._slots, self._lanes)
+        self.vitals.heartbeat = beat
         try:
             for declared in declarations(self.options.app.handlers):
                 await self._db.run(declared)
@@ -257,10 +258,13 @@ class Worker:
         if self._claims.ambiguous:
             await self._claims.adopt()
         if not self.vitals.trusted:
+            self._claims.handed.stand_down()
             await self._completions.flush()
             await self._give_back_queue()
             return Claimed((), solo_waiting=False)
         await self._look_after(presence)
+        if self._claims.handed.due and (fetched := await self._claims.fetch()).items:
+            return fetched
         self._pace.finished(self._completions.added)
         self._completions.added = 0
         prefetch = self._pace.prefetch
@@ -306,6 +310,7 @@ class Worker:
             poll = FLUSH_S
         elif slots.queue:
             poll = min(poll, WINDOW_S)
+        self._claims.handed.stand(idle=not claimed.items)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(poll):
                 await self.held.changed.wait()
@@ -358,8 +363,12 @@ class Worker:
         log.info("draining", held=len(self.held), grace_s=grace_s)
         self._execution.draining = True
         if self._presence is not None:
-            with contextlib.suppress(*TROUBLE):
+            self._claims.handed.stand_down()
+            with contextlib.suppress(WorkerDead, *TROUBLE):
                 await self._db.run(workers.retire_worker(self._presence.worker_id, "draining"))
+                if self._claims.handed.offered:  # what was handed over till now, and is not known here, is given back
+                    await self._completions.flush()
+                    await self._claims.adopt()
         began = monotonic()
         deadline = began + grace_s
         solo = asyncio.create_task(self._solo.stop())

@@ -100,6 +100,8 @@ class Vitals:
                 signal.pthread_kill(main, signal.SIGUSR1)
             if self.behind is not None:
                 self.behind.give_back()
+                if stands_s > PATIENCE_S:
+                    self.behind.stalled()
 
     def _count(self) -> None:
         """How long the loop has stood still by what looks have seen of it. A look that came late, while the process did

@@ -70,7 +70,7 @@ def _made(  # noqa: PLR0913, PLR0917  each is one of submit's, and keys of `_kep
 
     form = many = None
     if limited is None and deadline is None:
-        form = form_of(submit("", "{}"), tasks.SUBMIT_BLANKS)
+        form = form_of(submit("", "{}"), tasks.SUBMIT_BLANKS, tasks.HAND_OVER)
         many = form_of(tasks.submit_array(kind, title or kind, **how), tasks.SUBMIT_BLANKS)
     return Shape(queue, kind, version, tenant, limit_key, submit, form, many)
 

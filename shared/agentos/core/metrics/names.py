@@ -59,6 +59,7 @@ BEAT_AGE = _gauge("beat_age_seconds", "since the last beat that succeeded was se
 CLOCK_SKEW = _gauge("clock_skew_seconds", "clock of the database minus that of this host, at the last beat")
 DEATHS = _counter("declared_dead", "times that it was declared dead and started over under a new worker id")
 CLAIMED = _counter("claimed_items", "items claimed")
+HANDED = _counter("handed_items", "items of those that their submit had handed to this worker")
 CLAIM_SECONDS = _histogram("claim_seconds", "round trip of a claim, with the completions that went along")
 COMPLETE_SECONDS = _histogram("complete_seconds", "from the first handler's end to the commit that made it durable")
 CHECKPOINT_SECONDS = _histogram("checkpoint_seconds", "commit of a checkpoint")
@@ -73,8 +74,8 @@ LLM_CALLS = _counter("llm_calls", "model calls: paid, or saved by the cache", "m
 LLM_TOKENS = _counter("llm_tokens", "tokens of model calls, of prompt and output: paid, or saved", "model", "outcome")
 
 WORKER = (
-    SLOTS, RUNNING, HELD, LEASE_AGE, BEAT_AGE, CLOCK_SKEW, DEATHS, CLAIMED, CLAIM_SECONDS, COMPLETE_SECONDS,
-    CHECKPOINT_SECONDS, ATTEMPTS, ATTEMPT_SECONDS, TOOL_CALLS, LLM_CALLS, LLM_TOKENS,
+    SLOTS, RUNNING, HELD, LEASE_AGE, BEAT_AGE, CLOCK_SKEW, DEATHS, CLAIMED, HANDED, CLAIM_SECONDS,
+    COMPLETE_SECONDS, CHECKPOINT_SECONDS, ATTEMPTS, ATTEMPT_SECONDS, TOOL_CALLS, LLM_CALLS, LLM_TOKENS,
 )  # fmt: skip
 
 # -- of a coordinator

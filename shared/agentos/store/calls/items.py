@@ -62,12 +62,14 @@ class ClaimedItem(NamedTuple):
 class Claimed:
     """What a claim brought: items, and whether items that must run alone are waiting.
 
-    `fenced`: the completions sent along that were refused.
+    `fenced`: the completions sent along that were refused. `handed`: nothing was claimed, a submit has handed something
+    over.
     """
 
     items: tuple[ClaimedItem, ...]
     solo_waiting: bool
     fenced: frozenset[int] = frozenset()
+    handed: bool = False
 
 
 _FIELDS = len(ClaimedItem._fields)
@@ -96,7 +98,9 @@ def _claimed(rows: Sequence[Any]) -> Claimed:
     last = rows[-1] if rows and rows[-1]["item_id"] is None else None
     if last is None:
         return Claimed(_items(rows), solo_waiting=False)
-    return Claimed(_items(rows[:-1]), last["solo_waiting"], frozenset(last["fenced"] or ()))
+    return Claimed(
+        _items(rows[:-1]), bool(last["solo_waiting"]), frozenset(last["fenced"] or ()), bool(last["handed"])
+    )
 
 
 def claim(worker_id: int, epoch: int, lanes: Sequence[int], limit: int, solo: Sequence[int] = ()) -> Call[Claimed]:
@@ -112,14 +116,24 @@ def claim(worker_id: int, epoch: int, lanes: Sequence[int], limit: int, solo: Se
 
 
 def claim_idle(
-    worker_id: int, epoch: int, lanes: Sequence[int], limit: int, solo: Sequence[int], newest: int
-) -> Call[Claimed]:
-    """`claim` of a worker that lately found nothing. Raises LanesChanged: if there is a lane newer than `newest`."""
+    worker_id: int, epoch: int, lanes: Sequence[int], limit: int, solo: Sequence[int], newest: int, above: int | None
+    = None, known: Sequence[int] = (),
+) -> Call[Claimed]:  # fmt: skip
+    """`claim` of a worker that lately found nothing. `above`, `known`: as for `handed`; then it tells whether there is
+    such an item, before it claims any. Raises LanesChanged: if there is a lane newer than `newest`.
+    """
     return Call(
         "SELECT * FROM agentos.claim_idle($1::bigint, $2::integer, $3::integer[], $4::integer, $5::integer[],"
-        " $6::integer)",
-        (worker_id, epoch, list(lanes), limit, list(solo), newest),
+        " $6::integer, $7::bigint, $8::bigint[])",
+        (worker_id, epoch, list(lanes), limit, list(solo), newest, above, list(known)),
         _claimed,
+    )
+
+
+def handed(worker_id: int, above: int, known: Sequence[int]) -> Call[tuple[ClaimedItem, ...]]:
+    """What submits have handed to the worker and it holds still: items above `above` that are not among `known`."""
+    return Call(
+        "SELECT * FROM agentos.handed($1::bigint, $2::bigint, $3::bigint[])", (worker_id, above, list(known)), _items
     )
 
 

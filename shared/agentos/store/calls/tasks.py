@@ -93,6 +93,14 @@ def _array(texts: Sequence[str]) -> str:
 
 SUBMIT_BLANKS = (0, 3)
 """Where the arguments of `submit` have the task's id and its payload (sealed), those of `submit_many` all of them."""
+_SUBMIT: LiteralString = (
+    "SELECT agentos.submit($1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer, $8::real,"
+    " $9::float8, $10::integer, $11::text, $12::text"
+)
+HAND_OVER: LiteralString = f"{_SUBMIT}, true) AS item_id"
+"""`submit` that hands its item to a worker that waits for it, if there is one. `workers.wake_behind` must follow it in
+the same session: it tells whom.
+"""
 
 
 def submit(  # noqa: PLR0913  as the function has them
@@ -106,8 +114,7 @@ def submit(  # noqa: PLR0913  as the function has them
     Raises TaskExists: if the id is taken. QueueFull.
     """
     return Call(
-        "SELECT agentos.submit($1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer, $8::real,"
-        " $9::float8, $10::integer, $11::text, $12::text) AS item_id",
+        f"{_SUBMIT}) AS item_id",
         (
             task_id,
             kind,

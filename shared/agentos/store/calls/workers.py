@@ -95,6 +95,28 @@ def beat(worker_id: int, loop_lag_ms: int, clock_skew_ms: int = 0, pid: int | No
     )
 
 
+def offer(worker_id: int, epoch: int, lanes: Sequence[int], room: int) -> Call[bool]:
+    """Submits may hand it items of these lanes, which have no limits, up to `room`, whenever it stands by. False: its
+    epoch is old, or it is not alive; nothing has changed.
+    """
+    return Call(
+        "SELECT agentos.offer($1::bigint, $2::integer, $3::integer[], $4::integer) AS offered",
+        (worker_id, epoch, list(lanes), room),
+        lambda rows: bool(rows[0]["offered"]),
+    )
+
+
+def stand_by(worker_id: int, *, waits: bool) -> Call[bool]:
+    """Say in this session, for as long as it lasts, that the worker waits for work, or does no more. Returns whether it
+    is said: if something was in the way, say it again. Not to be said twice.
+    """
+    return Call(
+        "SELECT agentos.stand_by($1::bigint, $2::boolean) AS waits",
+        (worker_id, waits),
+        lambda rows: bool(rows[0]["waits"]),
+    )
+
+
 def retire_worker(worker_id: int, state: str) -> Call[None]:
     """Say `draining` or `stopped`."""
     return Call("SELECT agentos.retire_worker($1::bigint, $2::text)", (worker_id, state), lambda _: None)
@@ -141,6 +163,11 @@ def local_workers(host: str) -> Call[tuple[LocalWorker, ...]]:
         (host,),
         lambda rows: tuple(LocalWorker(**dict(row)) for row in rows),
     )
+
+
+def handed_to(worker_id: int) -> str:
+    """Told instead of a queue's name: a submit has handed something to this worker."""
+    return f"@{worker_id}"
 
 
 GONE = "@gone"
@@ -227,3 +254,8 @@ def wake(queues: Sequence[str]) -> Call[None]:
 def wake_one(queue: str) -> Call[None]:
     """The same for one queue, its argument a text."""
     return Call("SELECT agentos.wake(ARRAY[$1::text])", (queue,), lambda _: None)
+
+
+def wake_behind(queue: str) -> Call[None]:
+    """`wake_one`, or the worker alone that the submit before it in this session has handed its item to."""
+    return Call("SELECT agentos.wake_behind($1::text)", (queue,), lambda _: None)
