@@ -12,7 +12,7 @@ $$;
 -- at this moment may be in the way; then say it again. Writes nothing.
 CREATE FUNCTION agentos.stand_by(p_worker bigint, p_yes boolean) RETURNS boolean LANGUAGE sql AS $$
     SELECT CASE WHEN p_yes THEN pg_try_advisory_lock(agentos.waits_key(p_worker))
-                ELSE NOT pg_advisory_unlock(agentos.waits_key(p_worker)) END
+                ELSE pg_advisory_unlock(agentos.waits_key(p_worker)) IS NULL END
 $$;
 
 -- From now on submits may hand the worker items of p_lanes, which have no limits, up to p_room. False: it may not claim from
