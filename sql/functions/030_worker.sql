@@ -34,7 +34,7 @@ END $$;
 
 -- Says goodbye (p_state: draining or stopped). A stopped worker's leases, if any are left, are reclaimed at once.
 CREATE FUNCTION agentos.retire_worker(p_worker bigint, p_state text) RETURNS void LANGUAGE sql AS $$
-    DELETE FROM agentos.offers WHERE worker_id = p_worker;
+    DELETE FROM agentos.offers WHERE worker_id + 0 = p_worker;
     UPDATE agentos.workers SET state = p_state WHERE worker_id = p_worker AND state IN ('alive', 'draining')
 $$;
 
@@ -59,7 +59,7 @@ END $$;
 CREATE FUNCTION agentos.declare_dead(p_workers bigint[]) RETURNS integer LANGUAGE sql AS $$
     WITH gone AS (UPDATE agentos.workers SET state = 'dead'
                    WHERE worker_id = ANY (p_workers) AND state IN ('alive', 'draining') RETURNING worker_id),
-    offered AS (DELETE FROM agentos.offers o USING gone g WHERE o.worker_id = g.worker_id)
+    offered AS (DELETE FROM agentos.offers o USING gone g WHERE o.worker_id + 0 = g.worker_id)
     SELECT count(*)::integer FROM gone
 $$;
 

@@ -30,6 +30,6 @@ BEGIN
                         ON f.worker_id = w.worker_id AND f.beat_at = w.beat_at FOR UPDATE OF w SKIP LOCKED);
     v_dead := ARRAY(SELECT g.worker_id FROM agentos.gone_workers() g WHERE g.worker_id = ANY (v_dead));
     UPDATE agentos.workers w SET state = 'dead' WHERE w.worker_id = ANY (v_dead);
-    DELETE FROM agentos.offers o WHERE o.worker_id = ANY (v_dead);
+    DELETE FROM agentos.offers o WHERE o.worker_id + 0 = ANY (v_dead);
     RETURN v_dead;
 END $$;

@@ -25,7 +25,7 @@ BEGIN
     PERFORM 1 FROM agentos.workers w
       WHERE w.worker_id = p_worker AND w.state = 'alive' AND w.claim_epoch = p_epoch FOR KEY SHARE;
     IF NOT FOUND THEN RETURN false; END IF;
-    DELETE FROM agentos.offers o WHERE o.worker_id = p_worker AND (o.lane <> ALL (p_lanes) OR o.room <> p_room);
+    DELETE FROM agentos.offers o WHERE o.worker_id + 0 = p_worker AND (o.lane <> ALL (p_lanes) OR o.room <> p_room);
     INSERT INTO agentos.offers (lane, worker_id, room) SELECT l, p_worker, p_room FROM unnest(p_lanes) l ON CONFLICT DO NOTHING;
     UPDATE agentos.workers w SET offering = true WHERE w.worker_id = p_worker AND NOT w.offering;
     RETURN true;
@@ -48,9 +48,9 @@ BEGIN
              (SELECT o.worker_id, o.room FROM agentos.offers o WHERE o.lane = p_lane AND o.worker_id < v_from
                ORDER BY o.worker_id LIMIT 4) LOOP
         CONTINUE WHEN pg_try_advisory_xact_lock_shared(agentos.waits_key(v.worker_id));
-        CONTINUE WHEN (SELECT count(*) FROM (SELECT 1 FROM agentos.lease_held h
-                                              WHERE h.worker_id = v.worker_id AND h.claim_no = -1 AND h.item_id > p_item - 1000
-                                              LIMIT v.room) x) >= v.room;
+        CONTINUE WHEN (SELECT count(*) FROM (
+            SELECT 1 FROM agentos.lease_held h
+             WHERE h.worker_id + 0 = v.worker_id AND h.claim_no = -1 AND h.item_id + 0 > p_item - 1000 LIMIT v.room) x) >= v.room;
         PERFORM 1 FROM agentos.workers w
           WHERE w.worker_id = v.worker_id AND w.state = 'alive' AND w.offering AND w.expires_at > p_now
             AND w.beat_at > p_now - w.ttl / 2 FOR KEY SHARE SKIP LOCKED;
@@ -76,8 +76,8 @@ $$;
 CREATE FUNCTION agentos.is_handed(p_worker bigint, p_above bigint, p_known bigint[]) RETURNS boolean LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 BEGIN
-    RETURN EXISTS (SELECT 1 FROM agentos.lease_held h WHERE h.worker_id = p_worker AND h.claim_no = -1 AND h.item_id > p_above
-                                                        AND h.item_id <> ALL (p_known));
+    RETURN EXISTS (SELECT 1 FROM agentos.lease_held h
+                    WHERE h.worker_id + 0 = p_worker AND h.claim_no = -1 AND h.item_id + 0 > p_above AND h.item_id <> ALL (p_known));
 END $$;
 
 -- These items, as a claim returns them; reads only. OFFSET 0 as in `take`.
@@ -93,6 +93,6 @@ BEGIN
       CROSS JOIN LATERAL (SELECT * FROM agentos.work_items i WHERE i.item_id = h.item_id OFFSET 0) w
       JOIN agentos.lanes l ON l.lane = abs(h.lane)
       LEFT JOIN LATERAL (SELECT * FROM agentos.task_heads i WHERE i.task_id = w.task_id OFFSET 0) t ON true
-     WHERE h.worker_id = p_worker AND h.claim_no = -1 AND h.item_id > p_above AND h.item_id <> ALL (p_known)
-     ORDER BY h.item_id;
+     WHERE h.worker_id + 0 = p_worker AND h.claim_no = -1 AND h.item_id + 0 > p_above AND h.item_id <> ALL (p_known)
+     ORDER BY h.item_id + 0;
 END $$;

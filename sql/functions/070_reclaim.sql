@@ -18,7 +18,7 @@ BEGIN
                      WHERE w.state IN ('alive', 'draining')
                        AND greatest(w.expires_at, agentos.serving_since() + w.ttl) <= agentos.clock() FOR UPDATE SKIP LOCKED);
     UPDATE agentos.workers w SET state = 'dead' WHERE w.worker_id = ANY (v_dead);
-    DELETE FROM agentos.offers o WHERE o.worker_id = ANY (v_dead);
+    DELETE FROM agentos.offers o WHERE o.worker_id + 0 = ANY (v_dead);
     v_items := ARRAY(
         SELECT h.item_id FROM agentos.lease_held h
          WHERE h.expires_at <= agentos.clock()
@@ -151,7 +151,7 @@ CREATE FUNCTION agentos.forget_workers(p_age_s float8) RETURNS integer LANGUAGE 
          WHERE w.state IN ('stopped', 'dead') AND w.beat_at < agentos.clock() - make_interval(secs => p_age_s)
            AND NOT EXISTS (SELECT 1 FROM agentos.lease_held h WHERE h.worker_id = w.worker_id) RETURNING worker_id),
     begun AS (DELETE FROM agentos.begun_claims b USING gone g WHERE b.worker_id = g.worker_id),
-    offered AS (DELETE FROM agentos.offers o USING gone g WHERE o.worker_id = g.worker_id)
+    offered AS (DELETE FROM agentos.offers o USING gone g WHERE o.worker_id + 0 = g.worker_id)
     SELECT count(*)::integer FROM gone
 $$;
 

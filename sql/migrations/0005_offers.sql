@@ -8,10 +8,11 @@ CREATE TABLE agentos.offers (
     room      integer NOT NULL,     -- how many of the items handed to it lately may be open
     PRIMARY KEY (lane, worker_id)
 );
-CREATE INDEX offers_worker ON agentos.offers (worker_id);
+CREATE INDEX offers_worker ON agentos.offers ((worker_id + 0));  -- not taken by who looks for a lane
 
 -- False: what it offers was said before a limit, a pause or a weight of today.
 ALTER TABLE agentos.workers ADD COLUMN offering boolean NOT NULL DEFAULT false;
 
--- A lease that came with its submit has the claim_no -1. By item: whoever looks need not walk over what has ended.
-CREATE INDEX lease_held_handed ON agentos.lease_held (worker_id, item_id) WHERE claim_no = -1;
+-- A lease that came with its submit has the claim_no -1. By item: whoever looks need not walk over what has ended. + 0: so
+-- that who looks takes this index and no other, whatever the statistics say.
+CREATE INDEX lease_held_handed ON agentos.lease_held ((worker_id + 0), (item_id + 0)) WHERE claim_no = -1;

@@ -8,16 +8,21 @@ import psycopg
 import pytest
 from tests.drivers import Driver, Session
 from tests.store import engine
+from tests.store.test_plans import LIES, Plans, plans_of, scans
+from tests.store.test_scale import FILL
 
 from agentos.core.wake import waker_of
 from agentos.store.calls import flow, items, tasks, workers
 from agentos.store.calls.items import ClaimedItem
-from agentos.store.connect import Database
+from agentos.store.connect import Database, connect
 from agentos.store.direct import form_of
 from agentos.store.run import Call
 from agentos.testing.clock import Clock
 
+__all__ = ["plans_of"]
+
 ROOM = 2
+READ = "SELECT pg_stat_get_xact_tuples_returned('agentos.lease_held_handed'::regclass)"
 
 
 def handing(task_id: str = "task-1", kind: str = "shell", **options: object) -> Call[int]:
@@ -327,3 +332,58 @@ def test_a_submit_through_the_program_s_own_connection_carries_both(
     waker_of(db).put(db, form, ("task-1", "{}"), "default")
     assert [n.payload for n in conn.notifies(timeout=10, stop_after=1)] == [workers.handed_to(worker.worker_id)]
     assert engine.place(db) == "held"
+
+
+# -- plans ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_hand_over_and_a_look_for_it_read_no_more_than_theirs(
+    db: Database, conn: psycopg.Connection[object], plans_of: Plans, lie: str
+) -> None:
+    worker = engine.register(db)
+    db.run(workers.offer(worker.worker_id, 0, worker.lanes, 50))
+    conn.execute(FILL, {"lane": worker.lanes[0], "count": 600})
+    worker.claim(600)
+    conn.execute("SELECT agentos.stand_by(%s, true)", (worker.worker_id,))
+    conn.execute(lie.encode())
+    plans = plans_of(handing())
+    assert engine.place(db) == "held"
+    assert scans(plans, "lease_held") == {("Index Scan", "lease_held_handed")}
+    assert {index for _, index in scans(plans, "offers")} == {"offers_pkey"}
+    assert {index for _, index in scans(plans, "workers")} == {"workers_pkey"}
+    newest = db.run(flow.newest_lane())
+    look = plans_of(items.claim_idle(worker.worker_id, 0, worker.lanes, 5, [], newest, 0, []))
+    assert {index for _, index in scans(look, "lease_held")} == {"lease_held_handed"}
+    fetch = plans_of(items.handed(worker.worker_id, 0, []))
+    assert {index for _, index in scans(fetch, "lease_held")} == {"lease_held_handed"}
+    assert {index for _, index in scans(fetch, "work_items")} == {"work_items_pkey"}
+    assert {index for _, index in scans(fetch, "lanes")} == {"lanes_pkey"}
+
+
+def test_while_the_horizon_is_pinned_a_look_does_not_walk_over_what_was_handed_over_long_ago(
+    database_dsn: str, db: Database, conn: psycopg.Connection[object]
+) -> None:
+    """Dead entries of the index stay; a look starts above them."""
+    worker = engine.register(db)
+    db.run(workers.offer(worker.worker_id, 0, worker.lanes, 1000))
+    conn.execute("SELECT agentos.stand_by(%s, true)", (worker.worker_id,))
+    with connect(database_dsn) as reader:
+        reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT 1 FROM agentos.lanes")
+        for n in range(100):
+            db.run(handing(f"task-{n}"))
+        held = db.run(items.handed(worker.worker_id, 0, []))
+        worker.complete(*held)
+        assert len(held) == 100
+
+        def read(above: int) -> int:
+            before = conn.execute(READ).fetchone()
+            conn.execute("SELECT * FROM agentos.handed(%s, %s, '{}')", (worker.worker_id, above))
+            after = conn.execute(READ).fetchone()
+            assert before is not None
+            assert after is not None
+            return int(after[0]) - int(before[0])  # type: ignore[index]
+
+        assert read(0) == 100
+        assert read(held[-1].item_id) == 0

@@ -90,7 +90,7 @@ def moves() -> dict[str, dict[str, set[str]]]:
 
 
 def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
-    """nothing -> ready, scheduled, waiting; ready -> held; held -> anywhere but nothing; parked -> ready or outcome."""
+    """nothing -> ready, scheduled, waiting, held; ready -> held; held -> anywhere else; parked -> ready or outcome."""
     assert moves() == {
         "lease_ready": {
             "in": {
@@ -111,7 +111,7 @@ def test_each_arrow_of_the_state_machine_has_exactly_these_functions() -> None:
             },
             "out": {"take", "claim_rows_at", "give_up", "take_out"},
         },
-        "lease_held": {"in": {"take", "claim_rows_at"}, "out": {"complete", "end_leases", "reclaim"}},
+        "lease_held": {"in": {"take", "claim_rows_at", "hand_over"}, "out": {"complete", "end_leases", "reclaim"}},
         "scheduled": {
             "in": {"submit", "submit_many", "fail", "put_off"},
             "out": {"promote_scheduled", "end_parked", "give_up", "take_out"},

@@ -40,6 +40,7 @@ __all__ = ["agentos", "zygote"]
 
 NOT_KILLED = {
     "wake": "it only notifies: a hint, and whoever misses it polls",
+    "wake_behind": "the same",
 }
 """Calls that write and are not in the matrix, with the reason."""
 WRITES = re.compile(

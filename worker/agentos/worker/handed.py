@@ -85,8 +85,7 @@ class Handed:
             self._offered = looks
 
     def stand(self, *, idle: bool) -> None:
-        """Before the loop waits. With half of the slots free it stays as it was: one with little to do says it once.
-        """
+        """Before the loop waits. With half of the slots free it stays as it was: one with little to do says it once."""
         if self._slots.queue or 2 * self._slots.free < self._slots.concurrency:
             self.stand_down()
         elif idle and self._offered == self._lanes.looks:

@@ -98,9 +98,7 @@ def _claimed(rows: Sequence[Any]) -> Claimed:
     last = rows[-1] if rows and rows[-1]["item_id"] is None else None
     if last is None:
         return Claimed(_items(rows), solo_waiting=False)
-    return Claimed(
-        _items(rows[:-1]), bool(last["solo_waiting"]), frozenset(last["fenced"] or ()), bool(last["handed"])
-    )
+    return Claimed(_items(rows[:-1]), bool(last["solo_waiting"]), frozenset(last["fenced"] or ()), bool(last["handed"]))
 
 
 def claim(worker_id: int, epoch: int, lanes: Sequence[int], limit: int, solo: Sequence[int] = ()) -> Call[Claimed]:

@@ -10,9 +10,9 @@ from agentos.store.calls.checkpoints import NewCheckpoint
 from agentos.store.calls.items import ClaimedItem, Fence
 from agentos.store.calls.ledger import CallIdentity
 from agentos.store.connect import AsyncDatabase, Database
-from agentos.store.errors import LeaseLost
+from agentos.store.errors import LeaseLost, TaskExists
 from agentos.store.run import Call
-from agentos.testing.crashtest.transition import Stage, Transition, registration
+from agentos.testing.crashtest.transition import KIND, Stage, Transition, registration
 
 LEASE_S = 3600.0
 READY = [("ready", 0, 0, 0)]
@@ -92,6 +92,25 @@ def _lasts(stage: Stage) -> tuple[object, ...]:
 def _empty_task(stage: Stage) -> None:
     stage.run(tasks.create_task(stage.task_id, "a crash test", queue=stage.name))
     stage.register()
+
+
+def _offers(stage: Stage) -> tuple[object, ...]:
+    return stage.see(
+        "SELECT (SELECT count(*) FROM agentos.offers o WHERE o.worker_id = w.worker_id), w.offering"
+        " FROM agentos.workers w WHERE w.worker_id = $1::bigint", stage.worker_id,
+    )  # fmt: skip
+
+
+def _stands_by(stage: Stage) -> None:
+    stage.register()
+    stage.run(workers.offer(stage.worker_id, 0, stage.lanes, 1))
+    stage.kept["says so"] = beside = stage.db.beside()  # a session that lasts
+    beside.run(workers.stand_by(stage.worker_id, waits=True))
+
+
+def _hand_over(stage: Stage, db: Database) -> None:
+    submit = tasks.submit(stage.task_id, KIND, "a crash test", "{}", queue=stage.name)
+    db.run(Call(tasks.HAND_OVER, submit.args, submit.read))
 
 
 def _register(stage: Stage, db: Database) -> None:
@@ -176,6 +195,15 @@ LIVES = (
 )  # fmt: skip
 
 CLAIMS = (
+    Transition(
+        "offer", "the lanes from which a worker may be handed items",
+        lambda stage, db: db.run(workers.offer(stage.worker_id, 0, stage.lanes, 1)), _offers, (1, True),
+        arrange=Stage.register,
+    ),
+    Transition(
+        "hand_over", "a submit that hands its item to a worker that waits", _hand_over, Stage.places, HELD,
+        arrange=_stands_by, refused=(TaskExists,), calls=("submit",),
+    ),
     Transition(
         "claim_task", "items of one task, by a runner",
         lambda stage, db: db.run(items.claim_task(stage.worker_id, 0, stage.task_id, 1)), Stage.places, HELD,
