@@ -33,6 +33,11 @@ class Watched:
         """On the monotonic clock."""
         return self._conn.born
 
+    @property
+    def pooled(self) -> bool:
+        """As of a `Session`."""
+        return self._conn.pooled
+
     def is_closed(self) -> bool:
         """Whether it is of no more use."""
         return self._ended or self._conn.closed

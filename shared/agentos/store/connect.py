@@ -162,24 +162,24 @@ class Database:
         """Run a call whose reply says nothing in a transaction of its own, its blanks filled with these texts; `then`
         behind it, in the same message and another transaction.
         """
-        texts_of = form.filled(texts)
+        filled = form.filled(texts)
         conn = self._pool.take()
         try:
             if then is None:
-                put(conn, form.sql, texts_of)
+                put(conn, form.sql, filled)
             else:
-                pooled = conn.prepare_threshold is None  # what comes then may run in another session
-                put_two(conn, ((not pooled and form.followed) or form.sql, texts_of), then)
+                put_two(conn, (form.before_another(pooled=conn.pooled), filled), then)
         finally:
             self._pool.give(conn)
 
     async def aput(self, form: Form, texts: Sequence[str], then: Sent | None = None) -> None:
         """`put`, awaited, in any loop."""
-        sent = (form.sql, form.filled(texts))
+        filled = form.filled(texts)
         pool = await self._loops.pool()
         conn = await pool.take()
         try:
-            await conn.put(sent, then)
+            sql = form.sql if then is None else form.before_another(pooled=conn.pooled)
+            await conn.put((sql, filled), then)
         finally:
             pool.give(conn)
 

@@ -39,20 +39,29 @@ class Session(psycopg.Connection[Any]):
         self.prepared: dict[str, bytes] = {}
         self.born = time.monotonic()
 
+    @property
+    def pooled(self) -> bool:
+        """Whether the next statement may run in another session of the server."""
+        return self.prepare_threshold is None
+
     def __del__(self, *_: Any) -> None:
         """That it is open when the program ends is no mistake, of which the driver would warn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A call of which all is written but the arguments at `blanks`. Its reply is not read. `followed`: what is sent in
-    place of `sql` when another call goes along in the same message, and so in the same session.
+    """A call of which all is written but the arguments at `blanks`. Its reply is not read. `followed`: what may be
+    sent in place of `sql` when another call goes along in the same message.
     """
 
     sql: LiteralString
     arguments: Sequence[bytes | None]
     blanks: Sequence[int]
     followed: LiteralString | None = None
+
+    def before_another(self, *, pooled: bool) -> LiteralString:
+        """What is sent when another call goes along: `followed` leaves word for that in the session."""
+        return self.sql if pooled or self.followed is None else self.followed
 
     def filled(self, texts: Sequence[str]) -> Texts:
         """All arguments, with these in the blanks. Raises InvalidValue: if one of them cannot be sent."""
@@ -116,7 +125,7 @@ def putting(conn: Session, sql: LiteralString, arguments: Texts) -> Asking[None]
 
 def putting_two(conn: Session, first: Sent, second: Sent) -> Asking[None]:
     """The same of `put_two`."""
-    if conn.prepare_threshold is None:
+    if conn.pooled:
         yield from putting(conn, *first)
         yield from _trying(conn, second)
         return
@@ -166,7 +175,7 @@ def _replies(pgconn: pq.abc.PGconn, count_of: int) -> Asking[list[pq.abc.PGresul
 
 
 def _asked(conn: Session, sql: LiteralString, arguments: Texts) -> Asking[pq.abc.PGresult]:
-    if conn.prepare_threshold is None:  # behind a pooler, where the next statement may run in another session
+    if conn.pooled:
         conn.pgconn.send_query_params(in_schema(sql).encode(), arguments)
     else:
         conn.pgconn.send_query_prepared((yield from _name(conn, sql)), arguments)

@@ -156,6 +156,15 @@ class Claims:
         """What submits have handed over, begun as what a claim brings. Raises DatabaseUnavailable: call again."""
         return Claimed(await self.handed.fetch(self._timeout_s), solo_waiting=False)
 
+    async def leave(self, completions: Completions) -> None:
+        """Begin to drain: nothing more is handed over then; what was by then, and is not known here, is given back."""
+        self.handed.stand_down()
+        self.ambiguous = self.ambiguous or self.handed.offered
+        await self._db.run(workers.retire_worker(self._worker_id, "draining"))
+        if self.ambiguous:
+            await completions.flush()
+            await self.adopt()
+
     async def give_back_queue(self) -> set[str]:
         """Items that were prefetched and have not begun: others may run them, and nothing is charged. Returns whose.
 

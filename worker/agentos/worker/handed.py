@@ -122,6 +122,7 @@ class Handed:
             self.told = True
             raise
         mine = self._taken(found)
+        self._slots.fill()
         free = self._slots.free if mine else 0
         for item in reversed(mine[:free]):  # before what was prefetched: they count as started already
             attempt = Attempt(item, self._worker_id)

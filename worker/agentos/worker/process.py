@@ -363,12 +363,8 @@ class Worker:
         log.info("draining", held=len(self.held), grace_s=grace_s)
         self._execution.draining = True
         if self._presence is not None:
-            self._claims.handed.stand_down()
             with contextlib.suppress(WorkerDead, *TROUBLE):
-                await self._db.run(workers.retire_worker(self._presence.worker_id, "draining"))
-                if self._claims.handed.offered:  # what was handed over till now, and is not known here, is given back
-                    await self._completions.flush()
-                    await self._claims.adopt()
+                await self._claims.leave(self._completions)
         began = monotonic()
         deadline = began + grace_s
         solo = asyncio.create_task(self._solo.stop())
