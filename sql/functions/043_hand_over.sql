@@ -85,7 +85,8 @@ CREATE FUNCTION agentos.handed(p_worker bigint, p_above bigint, p_known bigint[]
 LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 BEGIN
     RETURN QUERY
-    SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer, h.claimed_at,
+    SELECT h.item_id, h.token, h.lane, h.attempt, h.failures::integer, h.crashes::integer,
+           (extract(epoch FROM h.claimed_at) * 1000000)::bigint,
            w.task_id, w.seq, w.key, l.queue, l.kind, w.payload::text, w.max_attempts::integer, w.timeout_s::float8,
            coalesce(t.cancel_requested OR t.status IS NOT NULL, false), coalesce(t.paused, false), l.version,
            NULL::bigint[], NULL::boolean, NULL::boolean
