@@ -11,7 +11,7 @@ import pytest
 import uvloop
 from tests.store import engine
 
-from agentos.core.app import App, gathered
+from agentos.core.app import App, gathered, preparation
 from agentos.core.wake import Waker
 from agentos.store.calls.flow import set_depth
 from agentos.store.connect import Database
@@ -26,7 +26,8 @@ OTHERS = (
 
 
 @pytest.fixture
-def app(database_dsn: str, conn: psycopg.Connection[Any]) -> App:
+def app(database_dsn: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> App:
+    monkeypatch.setattr(preparation, "may_be_traced", lambda: False)  # other tests of the process may have traced
     app = App(dsn=database_dsn)
     app.dead()  # it knows its database from now on
     return app
