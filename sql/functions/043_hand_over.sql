@@ -67,8 +67,10 @@ BEGIN
 END $$;
 
 -- The wake-up behind a submit in the same session: it tells the worker that was handed the item, else those of the queue.
+-- The word is taken away: what goes along next may be no hand-over.
 CREATE FUNCTION agentos.wake_behind(p_queue text) RETURNS void LANGUAGE sql AS $$
-    SELECT pg_notify('agentos_wake', coalesce('@' || nullif(current_setting('agentos.handed', true), ''), p_queue))
+    SELECT pg_notify('agentos_wake', coalesce('@' || nullif(current_setting('agentos.handed', true), ''), p_queue)),
+           set_config('agentos.handed', '', false)
 $$;
 
 -- Whether a worker was handed something that it does not know: above the item p_above, none of p_known. While the vacuum

@@ -51,6 +51,14 @@ def test_another_schema_has_a_statement_of_its_own(database_dsn: str, monkeypatc
         one.close()
 
 
+def test_many_are_written_of_an_array_of_ids_and_one_of_payloads(db: Database) -> None:
+    many = form_of(tasks.submit_array("noop", "ein Titel: ü", priority=-3), tasks.SUBMIT_BLANKS)
+    assert many is not None
+    db.put(many, ("{many-1,many-2}", '[{"text":"ü 🙂"},{"text":"]"}]'))
+    found = {task.task_id: (task.title, task.payload) for task in db.run(tasks.list_tasks())}
+    assert found == {"many-1": ("ein Titel: ü", {"text": "ü 🙂"}), "many-2": ("ein Titel: ü", {"text": "]"})}
+
+
 def test_it_writes_what_the_call_writes(db: Database) -> None:
     for n in range(3):
         db.put(form(), (f"task-{n}", '{"text":"ü 🙂"}'))

@@ -96,6 +96,22 @@ def test_the_wake_up_behind_it_tells_the_worker_that_got_it_or_else_the_queue(
     assert told == [workers.handed_to(worker.worker_id), "default"] * 2
 
 
+def test_a_wake_up_behind_what_was_handed_to_nobody_tells_the_queue_whatever_the_session_did_before(
+    runner: Driver, conn: psycopg.Connection[object]
+) -> None:
+    worker, _ = waiting(runner)
+    conn.execute("LISTEN agentos_wake")
+    submitter = runner.session()
+    submitter.run(handing())
+    submitter.run(workers.wake_behind("default"))
+    submitter.run(tasks.submit_many(["many-1", "many-2"], "shell", "a title", ["{}", "{}"], version=0))
+    submitter.run(workers.wake_behind("default"))
+    submitter.run(handing("later", delay_s=60.0))
+    submitter.run(workers.wake_behind("default"))
+    told = [notice.payload for notice in conn.notifies(timeout=10, stop_after=3)]
+    assert told == [workers.handed_to(worker.worker_id), "default", "default"]
+
+
 def _drains(runner: Driver, worker: engine.Worker) -> None:
     runner.run(workers.retire_worker(worker.worker_id, "draining"))
 

@@ -137,7 +137,7 @@ def putting_two(conn: Session, first: Sent, second: Sent) -> Asking[None]:
         yield from putting(conn, *first)
     else:
         _check(results[0])
-    if forgotten[1]:
+    if any(forgotten):  # behind the first, which may have left it a word
         yield from _trying(conn, second)
 
 
