@@ -14,6 +14,7 @@ from tests.worker.inprocess import outcome, serving
 from tests.worker.pool import Pool
 
 from agentos.core.app import App, TaskContext
+from agentos.store.calls import items, workers
 from agentos.store.connect import Database, OnConnection, connect
 from agentos.store.counts import counts
 from agentos.worker.process import Worker
@@ -148,6 +149,45 @@ async def test_what_the_watching_thread_has_given_back_begins_under_a_new_lease_
         await waiter.begun(1)
     assert waiter.began == [("task-1", 2)]
     assert conn.execute("SELECT attempt, crashes FROM agentos.outcomes").fetchall() == [(2, 0)]
+
+
+@pytest.mark.parametrize("since", ["an adoption", "a while"])
+async def test_what_the_beats_thread_found_before_it_was_given_back_begins_under_a_new_lease_only(
+    database_dsn: str, db: Database, waiter: Waiter, conn: psycopg.Connection[Any], since: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    waiter.go.set()
+    async with serving(waiter.app, database_dsn, concurrency=2) as worker:
+        await stands_by(worker)
+        behind, worker_id = worker.vitals.behind, worker.worker_id
+        assert behind is not None
+        assert behind.handed is not None
+        assert worker_id is not None
+        db.run(handing("task-1", "waits"))
+        behind.handed.look(OnConnection(conn), frozenset({workers.handed_to(worker_id)}))
+        if since == "an adoption":
+            behind.unsure()
+        else:
+            monkeypatch.setattr("agentos.worker.handed.FRESH_S", 0.0)
+            (item,) = db.run(items.handed(worker_id, 0, ()))
+            db.run(items.release(worker_id, [(item.item_id, item.token)]))
+        behind.handed.noticed(frozenset())
+        await waiter.begun(1)
+    assert waiter.began == [("task-1", 2)]
+    assert conn.execute("SELECT attempt, crashes FROM agentos.outcomes").fetchall() == [(2, 0)]
+
+
+async def test_what_the_beats_thread_found_begins_without_another_look(
+    database_dsn: str, db: Database, waiter: Waiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(waiter.app, database_dsn, concurrency=2) as worker:
+        await stands_by(worker)
+        monkeypatch.setattr("agentos.worker.handed.Handed._looked", None)
+        await asyncio.to_thread(waiter.app.submit, "waits")
+        await waiter.begun(1)
+        monkeypatch.undo()
+        waiter.go.set()
+    assert [attempt for _, attempt in waiter.began] == [1]
 
 
 # -- in processes -----------------------------------------------------------------------------------------------------
