@@ -7,7 +7,7 @@ import pytest
 from tests.store import engine
 from tests.store.test_plans import CLAIMED, LOOKED, Plans, nodes, plans_of, scans
 
-from agentos.store.calls import flow, items, tasks
+from agentos.store.calls import flow, items
 from agentos.store.connect import Database
 from agentos.store.run import Call
 
@@ -52,7 +52,7 @@ def test_a_claim_under_limits_walks_indexes_whatever_the_statistics_say(
     db.run(flow.set_limit("kind", "shell", "concurrency", 3, per="tenant"))
     db.run(flow.set_limit("kind", "shell", "rate", 100_000, per="tenant", period_s=60.0))
     for n in range(TENANTS):
-        db.run(tasks.lane_of("default", "shell", 0, f"t{n}"))
+        db.run(flow.lane_of("default", "shell", 0, f"t{n}"))
     lanes = [each.lane for each in db.run(flow.served_lanes(["default"], ["shell"], [0])).lanes if each.limited]
     epoch = conn.execute("SELECT claim_epoch FROM agentos.workers").fetchone()
     assert epoch is not None

@@ -81,10 +81,10 @@ def test_a_step_of_priority_is_a_minute_of_waiting_so_nothing_starves(runner: Dr
 
 
 def test_a_lane_is_made_for_a_key_of_its_own(runner: Driver) -> None:
-    plain = runner.run(tasks.lane_of("q", "shell", 0))
-    assert runner.run(tasks.lane_of("q", "shell", 0, "acme", "k")) != plain
-    assert not runner.run(tasks.lane_is_missing("q", "shell", 0, "acme", "k"))
-    assert runner.run(tasks.lane_is_missing("q", "shell", 0, "acme", "other"))
+    plain = runner.run(flow.lane_of("q", "shell", 0))
+    assert runner.run(flow.lane_of("q", "shell", 0, "acme", "k")) != plain
+    assert not runner.run(flow.lane_is_missing("q", "shell", 0, "acme", "k"))
+    assert runner.run(flow.lane_is_missing("q", "shell", 0, "acme", "other"))
 
 
 def test_items_of_a_plan_go_to_the_lanes_of_their_keys(runner: Driver, conn: psycopg.Connection[Any]) -> None:

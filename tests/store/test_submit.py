@@ -8,7 +8,7 @@ import pytest
 from tests.drivers import Driver
 from tests.store import engine
 
-from agentos.store.calls import items, tasks, workers
+from agentos.store.calls import flow, items, tasks, workers
 from agentos.store.errors import InvalidDependency, InvalidValue, LeaseLost, TaskExists, UnknownTask
 
 
@@ -234,10 +234,10 @@ def test_progress_counts_and_names_the_kinds_that_are_open(runner: Driver) -> No
 
 
 def test_a_lane_is_missing_until_it_is_made_and_a_fixed_snapshot_is_never_told_so(runner: Driver) -> None:
-    assert runner.run(tasks.lane_is_missing("sums", "double"))
+    assert runner.run(flow.lane_is_missing("sums", "double"))
     session = runner.session()
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-    assert not session.run(tasks.lane_is_missing("sums", "double"))
+    assert not session.run(flow.lane_is_missing("sums", "double"))
     session.rollback()
     runner.run(workers.lanes_of(["sums"], ["double"]))
-    assert not runner.run(tasks.lane_is_missing("sums", "double"))
+    assert not runner.run(flow.lane_is_missing("sums", "double"))

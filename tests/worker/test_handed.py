@@ -13,7 +13,7 @@ from tests.store.test_hand_over import handing
 from tests.worker.inprocess import outcome, serving
 from tests.worker.pool import Pool
 
-from agentos.core.app import App, TaskContext
+from agentos.core.app import App, TaskContext, preparation
 from agentos.store.calls import items, workers
 from agentos.store.connect import Database, OnConnection, connect
 from agentos.store.counts import counts
@@ -28,6 +28,12 @@ async def stands_by(worker: Worker) -> None:
     async with asyncio.timeout(20):
         while not (worker.vitals.heartbeat and worker.vitals.heartbeat.standing_by):  # noqa: ASYNC110  nothing tells
             await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def _untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of the process may have traced: such a submit says more, and hands nothing over."""
+    monkeypatch.setattr(preparation, "may_be_traced", lambda: False)
 
 
 @pytest.fixture

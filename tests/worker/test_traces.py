@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -38,6 +39,7 @@ def test_one_trace_from_the_submit_over_a_killed_worker_to_the_end(
     assert submitted.stdout.strip() == "task-1"
     pool.until_effect("holding")
     until(lambda: collector.all("checkpoint iteration_end") and collector.all("submit agent"))
+    killed_ns = time.time_ns()
     first.kill()
     second = pool.worker(app=APP, env=collector.env)
     handle = App(dsn=pool.dsn).handle("task-1")
@@ -55,7 +57,7 @@ def test_one_trace_from_the_submit_over_a_killed_worker_to_the_end(
     lost = collector.one("attempt agent", attempt=1)
     assert (lost.attributes["agentos.outcome"], lost.failed) == ("lost", True)
     assert below(lost, submit)
-    assert lost.end - lost.start > 1e9
+    assert lost.start < killed_ns < lost.end
     paid = next(span for span in collector.all("chat m") if below(span, lost))
     assert paid.attributes["gen_ai.usage.input_tokens"] == 7
     assert paid.attributes["gen_ai.response.model"] == "m-2"

@@ -14,7 +14,7 @@ import psycopg
 from agentos.core.app.keyed import submit_keyed
 from agentos.core.budget import Budget
 from agentos.core.tracing.submitting import submitting
-from agentos.store.calls import tasks
+from agentos.store.calls import flow
 from agentos.store.connect import Database, OnConnection
 from agentos.store.errors import InvalidInput
 from agentos.store.joined import DRIVER_ERRORS, AsyncJoined
@@ -175,11 +175,11 @@ def _lane_first(db: Database, asked: Submission, lanes: Lanes) -> Flow[None]:
     for lane in asked.lanes:
         if lane in lanes:
             continue
-        missing = tasks.lane_is_missing(*lane)
+        missing = flow.lane_is_missing(*lane)
         if (yield from invoke(db.run, missing)):
             if not (yield from do(missing)):
                 continue
-            yield from invoke(db.run, tasks.lane_of(*lane))
+            yield from invoke(db.run, flow.lane_of(*lane))
         lanes.add(lane)
 
 

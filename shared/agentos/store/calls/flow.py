@@ -144,3 +144,23 @@ def set_depth(queue: str, most: int | None) -> Call[bool]:
 def list_limits() -> Call[tuple[LimitRow, ...]]:
     """All limits, with what uses them."""
     return Call("SELECT * FROM agentos.list_limits()", (), lambda rows: tuple(LimitRow(**dict(row)) for row in rows))
+
+
+def lane_is_missing(
+    queue: str, kind: str, version: int | None = None, tenant: str = "", limit_key: str = ""
+) -> Call[bool]:
+    """Whether nobody has committed this lane yet, as far as this transaction could tell when it is made beside it."""
+    return Call(
+        "SELECT agentos.lane_is_missing($1::text, $2::text, $3::integer, $4::text, $5::text) AS missing",
+        (queue, kind, version, tenant, limit_key),
+        lambda rows: bool(rows[0]["missing"]),
+    )
+
+
+def lane_of(queue: str, kind: str, version: int | None = None, tenant: str = "", limit_key: str = "") -> Call[int]:
+    """The number of a lane, made if it is missing."""
+    return Call(
+        "SELECT agentos.lane_of($1::text, $2::text, $3::integer, $4::text, $5::text) AS lane",
+        (queue, kind, version, tenant, limit_key),
+        lambda rows: int(rows[0]["lane"]),
+    )

@@ -204,26 +204,6 @@ def submit_array(kind: str, title: str, **how: Any) -> Call[tuple[int, ...]]:
     return call._replace(args=("{}", *call.args[1:]))
 
 
-def lane_is_missing(
-    queue: str, kind: str, version: int | None = None, tenant: str = "", limit_key: str = ""
-) -> Call[bool]:
-    """Whether nobody has committed this lane yet, as far as this transaction could tell when it is made beside it."""
-    return Call(
-        "SELECT agentos.lane_is_missing($1::text, $2::text, $3::integer, $4::text, $5::text) AS missing",
-        (queue, kind, version, tenant, limit_key),
-        lambda rows: bool(rows[0]["missing"]),
-    )
-
-
-def lane_of(queue: str, kind: str, version: int | None = None, tenant: str = "", limit_key: str = "") -> Call[int]:
-    """The number of a lane, made if it is missing."""
-    return Call(
-        "SELECT agentos.lane_of($1::text, $2::text, $3::integer, $4::text, $5::text) AS lane",
-        (queue, kind, version, tenant, limit_key),
-        lambda rows: int(rows[0]["lane"]),
-    )
-
-
 def create_task(
     task_id: str, title: str, *, kind: str | None = None, payload: str | None = None, queue: str = "default",
     items: str = "[]", priority: int = 0,

@@ -125,7 +125,7 @@ TRANSITIONS = (
         (True,), arrange=_budgeted_parent,
     ),
     Transition(
-        "lane_of", "a lane", lambda stage, db: db.run(tasks.lane_of(stage.name, KIND)), _lanes, 1,
+        "lane_of", "a lane", lambda stage, db: db.run(flow.lane_of(stage.name, KIND)), _lanes, 1,
     ),
     Transition(
         "lanes_of", "the lanes of a worker", lambda stage, db: db.run(workers.lanes_of([stage.name], [KIND, "b"])),
