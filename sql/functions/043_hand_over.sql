@@ -31,12 +31,13 @@ BEGIN
     RETURN true;
 END $$;
 
--- Called by the submit of p_item in place of making it ready. False: nobody waits for it. Which worker has it is left in the
--- session, for the wake-up behind the submit. Row and table lock of the worker are those of a claim (`hold_epoch`), so a
--- limit, a pause, a drain or a death that comes meanwhile is either seen here or finds the lease. A worker whose row is
--- locked by who judges it gets nothing, and nobody waits. After that lock the offer is looked at again: it may have been
--- withdrawn since it was found. A host that is gone without a word holds its lock still: who has missed a beat gets nothing,
--- and nobody gets more than p_room of the last thousand items.
+-- Called by the submit of p_item in place of making it ready. False: nobody waits for it. Which worker has it is left in
+-- the session, for the wake-up behind the submit. Row and table lock of the worker are those of a claim (`hold_epoch`), so
+-- a limit, a pause, a drain or a death that comes meanwhile is either seen here or finds the lease. A worker whose row is
+-- locked by who judges it gets nothing, and nobody waits; a limit or a pause that locks the table is waited for, as by a
+-- claim. After that lock the offer is looked at again: it may have been withdrawn since it was found. A host that is gone
+-- without a word holds its lock still: who has missed a beat gets nothing, and nobody gets more than p_room of the last
+-- thousand items.
 CREATE FUNCTION agentos.hand_over(p_item bigint, p_lane integer, p_rank bigint, p_now timestamptz) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE v record; v_from bigint := (random() * 4.6e18)::bigint; v_set text := set_config('agentos.handed', '', false);

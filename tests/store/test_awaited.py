@@ -137,6 +137,19 @@ async def test_one_that_is_cancelled_leaves_nothing_that_the_next_could_read(
     db.close()
 
 
+async def test_when_the_database_is_closed_all_that_are_under_way_are_told(database_dsn: str) -> None:
+    db = Database(database_dsn, max_size=1)
+    await db.aput(form(), ("task-0", "{}"))
+    with psycopg.connect(database_dsn) as other:
+        other.execute("LOCK TABLE agentos.task_records")
+        waits = [asyncio.create_task(db.aput(form(), (f"cut-{n}", "{}"), WAKE if n else None)) for n in range(3)]
+        await asyncio.sleep(0.1)
+        db.close()
+        async with asyncio.timeout(20):
+            told = await asyncio.gather(*waits, return_exceptions=True)
+    assert {type(each) for each in told} == {DatabaseUnavailable}
+
+
 async def test_cancelled_at_any_moment_the_others_go_on(database_dsn: str, conn: psycopg.Connection[Any]) -> None:
     """From before there is a connection until after the reply."""
     db = Database(database_dsn, max_size=2)

@@ -70,6 +70,8 @@ class Heartbeat:
     on_dead: Callable[[], None] = lambda: None
     on_notice: Callable[[Notices], None] | None = None
     at_notice: Callable[[OnConnection, Notices], None] | None = None
+    overheard: int = 0
+    """Notices that came while a statement was under way."""
     clock_skew_s: float = 0.0
     """The database's clock minus this host's, give or take half a beat's round trip."""
     _alive_since: float = field(default_factory=monotonic)
@@ -155,7 +157,7 @@ class Heartbeat:
         db = OnConnection(conn)
         self._beat(db)
         if self.on_notice is not None:
-            listen(conn, self.on_notice)
+            listen(conn, self._overhear)
         try:
             while not self._vigil.ended.is_set():
                 self._vigil.keep(
@@ -165,6 +167,11 @@ class Heartbeat:
                     self._beat(db)
         finally:
             self._standing_by = False  # with its session
+
+    def _overhear(self, notices: Notices) -> None:
+        self.overheard += 1
+        if self.on_notice is not None:
+            self.on_notice(notices)
 
     def _heard(self, db: OnConnection, notices: Notices) -> None:
         if self.at_notice is not None:

@@ -70,6 +70,9 @@ class Watched:
         if loop is not None and not loop.is_closed():
             loop.remove_reader(self._socket)
             loop.remove_writer(self._socket)
+            if self._asking is not None and not self._answered.done():  # nobody else tells its caller
+                self._answered.set_exception(psycopg.OperationalError("the connection was closed under the call"))
+        self._asking = None
         self._conn.close()
 
     def _on(self, ready: Ready) -> None:

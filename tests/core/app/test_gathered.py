@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import uvloop
 from tests.store import engine
 
 from agentos.core.app import App, gathered, preparation
-from agentos.core.wake import Waker
+from agentos.core.wake import Waker, waker_of
 from agentos.store.calls.flow import set_depth
 from agentos.store.connect import Database
 from agentos.store.direct import Form
@@ -68,6 +69,21 @@ async def test_those_that_come_while_a_commit_is_under_way_share_the_next(
         for handle, payload in zip(handles, payloads, strict=True)
     }
     assert whole(conn)
+
+
+async def test_the_first_of_a_process_may_come_all_at_once(database_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(db: Database) -> Waker:
+        time.sleep(0.05)
+        return waker_of(db)
+
+    monkeypatch.setattr("agentos.core.app.registry.waker_of", slowly)
+    app = App(dsn=database_dsn)
+    made = [asyncio.create_task(app.asubmit("noop", {"n": n})) for n in range(3)]
+    async with asyncio.timeout(20):
+        while app._found is None:  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0)
+    made += [asyncio.create_task(app.asubmit("noop", {"n": n})) for n in range(3)]
+    assert len({handle.task_id for handle in await asyncio.gather(*made)}) == 6
 
 
 async def test_one_client_and_ids_of_the_callers_go_alone(

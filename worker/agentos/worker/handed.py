@@ -20,9 +20,10 @@ from agentos.core.process import monotonic
 from agentos.core.vigil import Notices
 from agentos.store.calls import items, workers
 from agentos.store.calls.items import ClaimedItem
-from agentos.store.connect import AsyncDatabase, OnConnection
+from agentos.store.connect import AsyncDatabase
 from agentos.store.counts import counts
 from agentos.store.errors import DatabaseUnavailable
+from agentos.store.run import SyncRunner
 from agentos.worker.behind import Behind
 from agentos.worker.lanes import Lanes
 from agentos.worker.outage import TROUBLE, reason
@@ -63,19 +64,27 @@ class Handed:
         self._giving: threading.Thread | None = None
         self._heard: queue.SimpleQueue[tuple[int, float, tuple[ClaimedItem, ...]]] = queue.SimpleQueue()
         """What the beat's thread has found: after which adoption, when, and the items."""
+        self._brought: set[int] = set()
+        """Items in there."""
         self._adoptions = 0
+        self._fetched = False
         self.told = False
         """Something was handed to it, or may have been."""
 
-    def look(self, db: OnConnection, notices: Notices) -> None:
+    def look(self, db: SyncRunner, notices: Notices) -> None:
         """On the beat's thread: what a notice says was handed over, before the loop is told of it."""
         if self._notice not in notices:
             return
-        after, at = self._adoptions, monotonic()
+        after, at, overheard = self._adoptions, monotonic(), self._heartbeat.overheard
+        above, known = self.unknown()
         try:
-            self._heard.put((after, at, db.run(items.handed(self._worker_id, *self.unknown()))))
+            rows = db.run(items.handed(self._worker_id, above, [*known, *self._brought.copy()]))
         except TROUBLE as exc:
             log.debug("the loop looks for it", error=reason(exc))
+            return
+        self._brought.update(item.item_id for item in rows)
+        # Something may have been handed over since the look, and its notice is not told again: the loop looks as well.
+        self._heard.put((after, at if overheard == self._heartbeat.overheard else -FRESH_S, rows))
 
     def adopting(self) -> None:
         """Before and after an adoption: it gives back what nobody here has begun, whoever has seen it."""
@@ -87,10 +96,12 @@ class Handed:
             self.told = True
             self._held.changed.set()
 
-    @property
-    def due(self) -> bool:
-        """Whether to fetch now."""
-        return self.told or (self._heartbeat.standing_by and monotonic() - self._looked_at > LOOK_S)
+    def is_due(self) -> bool:
+        """Whether to fetch now. Not after what was fetched: a turn that completes and claims comes between, however
+        much is handed over.
+        """
+        again, self._fetched = self._fetched, False
+        return not again and (self.told or (self._heartbeat.standing_by and monotonic() - self._looked_at > LOOK_S))
 
     @property
     def offered(self) -> bool:
@@ -138,6 +149,7 @@ class Handed:
         if found is None:
             found = await self._looked(timeout_s)
         mine = self._taken(found)
+        self._fetched = bool(mine)
         self._slots.fill()
         free = self._slots.free if mine else 0
         for item in reversed(mine[:free]):  # before what was prefetched: they count as started already
@@ -145,6 +157,7 @@ class Handed:
             self._held.add(attempt)
             self._slots.queue.appendleft(attempt)
         self._slots.fill()
+        self.stand(idle=False)  # a loop that never waits, for all that is handed over, would not come to it
         counts.claimed_items += len(mine)
         counts.handed_items += len(mine)
         if beyond := mine[free:]:
@@ -157,6 +170,7 @@ class Handed:
         good = not self._heard.empty()
         while not self._heard.empty():
             after, at, rows = self._heard.get()
+            self._brought.difference_update(item.item_id for item in rows)
             good = good and after == self._adoptions and monotonic() - at < FRESH_S
             found += rows
         return found if good else None

@@ -263,7 +263,7 @@ class Worker:
             await self._give_back_queue()
             return Claimed((), solo_waiting=False)
         await self._look_after(presence)
-        if self._claims.handed.due and (fetched := await self._claims.fetch()).items:
+        if self._claims.handed.is_due() and (fetched := await self._claims.fetch()).items:
             return fetched
         self._pace.finished(self._completions.added)
         self._completions.added = 0
@@ -282,6 +282,7 @@ class Worker:
         """What is done every now and then."""
         if monotonic() - self._compared_at > COMPARE_S:
             await self._completions.flush()
+            await self._claims.fetch()  # what has just been handed over would be given back
             await self._claims.adopt()
             await self._db.run(workers.ensure_partitions())  # a look; without a coordinator nobody else would
             self._compared_at = monotonic()

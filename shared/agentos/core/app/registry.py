@@ -378,10 +378,11 @@ class App:
     def _database(self) -> Database:
         """Found once: to read the settings and look for the server takes several times as long as a commit."""
         if self._found is None or not self._found.usable:
-            self._found = Database.default(load_settings(dsn=self._dsn))
-            self._waker = waker_of(self._found)
-            self._gathered = Gathered(self._found, self._waker)
+            found = Database.default(load_settings(dsn=self._dsn))
+            self._waker = waker_of(found)
+            self._gathered = Gathered(found, self._waker)
             self._lanes = set()
+            self._found = found  # last: who finds it, in another thread, uses the others
         return self._found
 
 
