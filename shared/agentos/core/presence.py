@@ -54,8 +54,7 @@ class Heartbeat:
 
     `on_cancelled` gets the held items whose task was cancelled, `on_paused` those whose task is paused, `on_dead` is
     called once when the row was declared dead. `on_notice`, if given, gets the queues that have new work; none of them:
-    any may. `at_notice` gets the same before it, unless it was heard while a beat was under way, and may use the
-    session, which is awake then. All on the beat's thread.
+    any may. All on the beat's thread.
     """
 
     dsn: str
@@ -69,9 +68,6 @@ class Heartbeat:
     on_paused: Callable[[frozenset[int]], None] = _ignore_items
     on_dead: Callable[[], None] = lambda: None
     on_notice: Callable[[Notices], None] | None = None
-    at_notice: Callable[[OnConnection, Notices], None] | None = None
-    overheard: int = 0
-    """Notices that came while a statement was under way."""
     clock_skew_s: float = 0.0
     """The database's clock minus this host's, give or take half a beat's round trip."""
     _alive_since: float = field(default_factory=monotonic)
@@ -157,27 +153,14 @@ class Heartbeat:
         db = OnConnection(conn)
         self._beat(db)
         if self.on_notice is not None:
-            listen(conn, self._overhear)
+            listen(conn, self.on_notice)
         try:
             while not self._vigil.ended.is_set():
-                self._vigil.keep(
-                    conn, self.beat_s, lambda told: self._heard(db, told), lambda: self._say_if_it_waits(db)
-                )
+                self._vigil.keep(conn, self.beat_s, self.on_notice, lambda: self._say_if_it_waits(db))
                 if not self._vigil.ended.is_set():
                     self._beat(db)
         finally:
             self._standing_by = False  # with its session
-
-    def _overhear(self, notices: Notices) -> None:
-        self.overheard += 1
-        if self.on_notice is not None:
-            self.on_notice(notices)
-
-    def _heard(self, db: OnConnection, notices: Notices) -> None:
-        if self.at_notice is not None:
-            self.at_notice(db, notices)
-        if self.on_notice is not None:
-            self.on_notice(notices)
 
     def _say_if_it_waits(self, db: OnConnection) -> None:
         if (waits := self._waits) != self._standing_by:

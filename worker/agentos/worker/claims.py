@@ -195,14 +195,11 @@ class Claims:
         more is stopped.
         """
         self.ambiguous = False  # what ends meanwhile may say again that it is
-        self.handed.adopting()
         try:
             await self._adopt()
         except BaseException:
             self.ambiguous = True
             raise
-        finally:
-            self.handed.adopting()
 
     async def _adopt(self) -> None:
         adopted = await self._db.run(workers.adopt(self._worker_id))

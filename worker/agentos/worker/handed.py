@@ -5,12 +5,10 @@
                      |  a notice tells of it, or the next poll
                      +--> ready: beyond the free slots, behind a loop that stands still, at a drain (`adopt`)
 ```
-A notice comes with the rows: the beat's thread, which hears it, has looked on its session, which is awake. Who begins
-them or gives them back, the loop or the thread that watches it, takes an item by its id in `_known`: once.
+Who fetches, the loop or the thread that watches it, takes an item by its id in `_known`: begun or given back, once.
 """
 
 import asyncio
-import queue
 import threading
 from collections.abc import Sequence
 
@@ -23,7 +21,6 @@ from agentos.store.calls.items import ClaimedItem
 from agentos.store.connect import AsyncDatabase
 from agentos.store.counts import counts
 from agentos.store.errors import DatabaseUnavailable
-from agentos.store.run import SyncRunner
 from agentos.worker.behind import Behind
 from agentos.worker.lanes import Lanes
 from agentos.worker.outage import TROUBLE, reason
@@ -35,8 +32,6 @@ MOST_LANES = 64
 """Who serves more free lanes is handed nothing: a row for each would have to be kept."""
 LATE_S = 5.0
 """An item whose submit commits more than so long after that of a later item was fetched is found by `adopt`."""
-FRESH_S = 0.5
-"""What the beat's thread has found may be another's after a while: of a process that was stopped, or a loop."""
 LOOK_S = 1.25
 """How often a worker looks that is handed work and comes to no idle poll."""
 
@@ -48,7 +43,6 @@ class Handed:
         self._db = db
         self._heartbeat = heartbeat
         self._worker_id = heartbeat.worker_id
-        heartbeat.at_notice = self.look
         self._notice = workers.handed_to(heartbeat.worker_id)
         self._lanes = lanes
         self._behind = behind
@@ -62,33 +56,9 @@ class Handed:
         self._stood_at = -LATE_S
         self._offered = 0
         self._giving: threading.Thread | None = None
-        self._heard: queue.SimpleQueue[tuple[int, float, tuple[ClaimedItem, ...]]] = queue.SimpleQueue()
-        """What the beat's thread has found: after which adoption, when, and the items."""
-        self._brought: set[int] = set()
-        """Items in there."""
-        self._adoptions = 0
         self._fetched = False
         self.told = False
         """Something was handed to it, or may have been."""
-
-    def look(self, db: SyncRunner, notices: Notices) -> None:
-        """On the beat's thread: what a notice says was handed over, before the loop is told of it."""
-        if self._notice not in notices:
-            return
-        after, at, overheard = self._adoptions, monotonic(), self._heartbeat.overheard
-        above, known = self.unknown()
-        try:
-            rows = db.run(items.handed(self._worker_id, above, [*known, *self._brought.copy()]))
-        except TROUBLE as exc:
-            log.debug("the loop looks for it", error=reason(exc))
-            return
-        self._brought.update(item.item_id for item in rows)
-        # Something may have been handed over since the look, and its notice is not told again: the loop looks as well.
-        self._heard.put((after, at if overheard == self._heartbeat.overheard else -FRESH_S, rows))
-
-    def adopting(self) -> None:
-        """Before and after an adoption: it gives back what nobody here has begun, whoever has seen it."""
-        self._adoptions += 1
 
     def noticed(self, notices: Notices) -> None:
         """One of them says that something was handed to it; none of them: any may have come."""
@@ -145,9 +115,15 @@ class Handed:
         Returns what was fetched. Raises DatabaseUnavailable: fetch again.
         """
         self.told = False
-        found = self._found()
-        if found is None:
-            found = await self._looked(timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                found = await self._db.run(items.handed(self._worker_id, *self.unknown()))
+        except TimeoutError as exc:
+            self.told = True
+            raise DatabaseUnavailable(f"a look at what was handed over had no answer for {timeout_s:g} s") from exc
+        except BaseException:
+            self.told = True
+            raise
         mine = self._taken(found)
         self._fetched = bool(mine)
         self._slots.fill()
@@ -164,36 +140,14 @@ class Handed:
             await self._give_back(beyond)
         return mine
 
-    def _found(self) -> tuple[ClaimedItem, ...] | None:
-        """By the beat's thread, just now; None: look."""
-        found: tuple[ClaimedItem, ...] = ()
-        good = not self._heard.empty()
-        while not self._heard.empty():
-            after, at, rows = self._heard.get()
-            self._brought.difference_update(item.item_id for item in rows)
-            good = good and after == self._adoptions and monotonic() - at < FRESH_S
-            found += rows
-        return found if good else None
-
-    async def _looked(self, timeout_s: float) -> tuple[ClaimedItem, ...]:
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._db.run(items.handed(self._worker_id, *self.unknown()))
-        except TimeoutError as exc:
-            self.told = True
-            raise DatabaseUnavailable(f"a look at what was handed over had no answer for {timeout_s:g} s") from exc
-        except BaseException:
-            self.told = True
-            raise
-
     async def _give_back(self, beyond: Sequence[ClaimedItem]) -> None:
         try:
             await self._db.run(items.release(self._worker_id, [(item.item_id, item.token) for item in beyond]))
         except BaseException:
             self._behind.unsure()
             raise
-        for name in {item.queue for item in beyond}:
-            self._behind.waker.wake(name)
+        for queue in {item.queue for item in beyond}:
+            self._behind.waker.wake(queue)
 
     def _taken(self, found: Sequence[ClaimedItem]) -> tuple[ClaimedItem, ...]:
         """Those of them that nobody else in this process took."""
@@ -222,5 +176,5 @@ class Handed:
         except TROUBLE as exc:
             log.warning("it is not known whether what was handed over came back", error=reason(exc))
             self._behind.loop.call_soon_threadsafe(self._behind.unsure)
-        for name in {item.queue for item in mine}:
-            self._behind.waker.wake(name)
+        for queue in {item.queue for item in mine}:
+            self._behind.waker.wake(queue)
