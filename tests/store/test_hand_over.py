@@ -6,6 +6,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from tests.coordinator.daemon import until
 from tests.drivers import Driver, Session
 from tests.store import engine
 from tests.store.test_plans import LIES, Plans, plans_of, scans
@@ -22,6 +23,8 @@ from agentos.testing.clock import Clock
 __all__ = ["plans_of"]
 
 ROOM = 2
+STANDS_BY = """SELECT count(*) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 READ = "SELECT pg_stat_get_xact_tuples_returned('agentos.lease_held_handed'::regclass)"
 
 
@@ -159,7 +162,9 @@ def test_who_has_missed_a_beat_gets_nothing_nor_who_has_expired(runner: Driver, 
         assert engine.place(runner, "beats") == "held"
 
 
-def test_nothing_is_handed_over_that_is_for_later_or_of_another_lane_or_when_nobody_waits(runner: Driver) -> None:
+def test_nothing_is_handed_over_that_is_for_later_or_of_another_lane_or_when_nobody_waits(
+    runner: Driver, conn: psycopg.Connection[object]
+) -> None:
     worker, says = waiting(runner)
     runner.run(handing("later", delay_s=60.0))
     runner.run(handing("other", kind="other"))
@@ -169,6 +174,7 @@ def test_nothing_is_handed_over_that_is_for_later_or_of_another_lane_or_when_nob
     assert not says.run(workers.stand_by(worker.worker_id, waits=False)), "said twice it is not said"
     says.run(workers.stand_by(worker.worker_id, waits=True))
     says.close()
+    until(lambda: conn.execute(STANDS_BY).fetchone() == (0,), what="the server has seen that the session ended")
     runner.run(handing("session ended"))
     names = ("later", "other", "theirs", "stood down", "session ended")
     assert [engine.place(runner, name) for name in names] == ["scheduled"] + ["ready"] * 4

@@ -9,7 +9,7 @@ import pytest
 from tests.coordinator.daemon import until
 from tests.core.lossy import Lossy
 from tests.store import engine
-from tests.store.test_hand_over import handing
+from tests.store.test_hand_over import STANDS_BY, handing
 from tests.worker.inprocess import outcome, serving
 from tests.worker.pool import Pool
 
@@ -18,8 +18,6 @@ from agentos.store.connect import Database, OnConnection, connect
 from agentos.store.counts import counts
 from agentos.worker.process import Worker
 
-STANDS_BY = """SELECT count(*) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 HELD = "SELECT item_id, claim_no FROM agentos.lease_held ORDER BY 1"
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from typing import TypeVar
+from uuid import UUID
 
 from agentos.core.logs import get_logger
 from agentos.core.presence import Heartbeat
@@ -188,27 +189,30 @@ class Claims:
         served = self._lanes.served
         return await self._db.run(workers.leases_at_risk(served)) if served else AtRisk(leases=0, workers=1)
 
-    async def adopt(self) -> None:
+    async def adopt(self, *, fetch: bool = False) -> None:
         """Make memory and database agree: after a claim whose reply was lost, and every now and then.
 
         What the database holds for this worker and nobody here knows is given back; what is known here and not held any
-        more is stopped.
+        more is stopped. `fetch`: of what nobody knows, that which was just handed over begins.
         """
         self.ambiguous = False  # what ends meanwhile may say again that it is
         try:
-            await self._adopt()
+            await self._adopt(fetch=fetch)
         except BaseException:
             self.ambiguous = True
             raise
 
-    async def _adopt(self) -> None:
+    async def _adopt(self, *, fetch: bool) -> None:
         adopted = await self._db.run(workers.adopt(self._worker_id))
         self._epoch = adopted.claim_epoch
         await self._lanes.look()  # whoever raised the epoch too may have changed what there is to claim
-        known = {item_id: attempt.item.token for item_id, attempt in self._held.attempts.items()}
-        unknown = [(item_id, token) for item_id, token in adopted.held.items() if known.get(item_id) != token]
-        if unknown:
+        gone = frozenset(item_id for item_id, token in self._known() if adopted.held.get(item_id) != token)
+        self._held.end_items(gone, Stop.LOST)
+        if fetch and adopted.held.items() - set(self._known()):
+            await self.fetch()
+        if unknown := [*(adopted.held.items() - set(self._known()))]:
             log.warning("items were held that nobody here knew; given back", count=len(unknown))
             await self._db.run(items.release(self._worker_id, unknown))
-        gone = frozenset(item_id for item_id, token in known.items() if adopted.held.get(item_id) != token)
-        self._held.end_items(gone, Stop.LOST)
+
+    def _known(self) -> list[tuple[int, UUID]]:
+        return [(item_id, attempt.item.token) for item_id, attempt in self._held.attempts.items()]

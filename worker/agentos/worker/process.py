@@ -282,8 +282,7 @@ class Worker:
         """What is done every now and then."""
         if monotonic() - self._compared_at > COMPARE_S:
             await self._completions.flush()
-            await self._claims.fetch()  # what has just been handed over would be given back
-            await self._claims.adopt()
+            await self._claims.adopt(fetch=True)
             await self._db.run(workers.ensure_partitions())  # a look; without a coordinator nobody else would
             self._compared_at = monotonic()
         if monotonic() - self._prepared_at > self.options.settings.beat_s:
